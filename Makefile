@@ -1,0 +1,51 @@
+# The front door. Every target works on a fresh Debian 12 or Ubuntu 24.04 as root; without root, whatever is missing
+# is named together with the one command that installs it.
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := help
+JOBS ?= $(shell nproc)
+CTEST := ctest --output-on-failure --no-tests=error -j $(JOBS)
+
+.PHONY: help
+help:  ## this list
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
+
+.PHONY: build
+build: packages-build  ## build everything into build/cpu, binaries into build/cpu/bin
+	@scripts/build.sh cpu
+
+.PHONY: demo
+demo: packages-build  ## find a fact in a document of 16,000 tokens with the shipped model
+	@scripts/build.sh cpu yoio-server yoio
+	@scripts/demo.sh
+
+.PHONY: test
+test: packages-test build build/venv/.done  ## build and run every test
+	@$(CTEST) --test-dir build/cpu
+
+.PHONY: test-sanitizers
+test-sanitizers: packages-build packages-test packages-sanitizers build/venv/.done  ## the same under AddressSanitizer, and ThreadSanitizer without gRPC
+	@scripts/build.sh cpu-asan
+	@$(CTEST) --test-dir build/cpu-asan
+	@scripts/build.sh cpu-tsan
+	@$(CTEST) --test-dir build/cpu-tsan
+
+.PHONY: cuda
+cuda: packages-build  ## compile and link the CUDA targets (needs nvcc, cuBLAS and NCCL)
+	@scripts/build.sh cuda
+
+.PHONY: bench
+bench: build  ## measure kernels and whole steps on this machine
+	@scripts/bench.sh
+
+# Python packages that the tests need and the distribution lacks.
+build/venv/.done: tests/requirements.txt | packages-test
+	@echo "-- Python packages for the tests"
+	@python3 -m venv build/venv
+	@build/venv/bin/pip install --quiet --disable-pip-version-check -r tests/requirements.txt
+	@touch $@
+
+# The distribution's packages, by the groups of packages.txt.
+.PHONY: packages-build packages-test packages-sanitizers
+packages-build packages-test packages-sanitizers: packages-%:
+	@scripts/install_packages.sh $*

@@ -1,0 +1,20 @@
+// Time, as one pair of names: every duration in this project is a std::chrono duration on the steady clock.
+#ifndef YOIO_BASE_CLOCK_H_
+#define YOIO_BASE_CLOCK_H_
+
+#include <chrono>
+
+namespace yoio {
+
+using Clock = std::chrono::steady_clock;
+using TimePoint = Clock::time_point;
+using Duration = Clock::duration;
+
+inline double ToSeconds(Duration duration) { return std::chrono::duration<double>(duration).count(); }
+inline Duration FromSeconds(double seconds) {
+  return std::chrono::duration_cast<Duration>(std::chrono::duration<double>(seconds));
+}
+
+}  // namespace yoio
+
+#endif  // YOIO_BASE_CLOCK_H_
