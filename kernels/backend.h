@@ -1,0 +1,100 @@
+// A device: its memory, its streams and its implementation of every operation.
+#ifndef YOIO_KERNELS_BACKEND_H_
+#define YOIO_KERNELS_BACKEND_H_
+
+#include <cstddef>
+#include <memory>
+#include <string_view>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "kernels/ops.h"
+
+namespace yoio::kernels {
+
+class Backend;
+
+// An ordered queue of work on one device. Owned by one rank's thread and used by it alone.
+class Stream {
+ public:
+  virtual ~Stream() = default;
+};
+
+// Device memory with one owner. Movable; freed when destroyed.
+class Buffer {
+ public:
+  Buffer() = default;
+  Buffer(Backend* backend, void* data, size_t bytes) : backend_(backend), data_(data), bytes_(bytes) {}
+  ~Buffer();
+  Buffer(Buffer&& other) noexcept;
+  Buffer& operator=(Buffer&& other) noexcept;
+  Buffer(const Buffer&) = delete;
+  Buffer& operator=(const Buffer&) = delete;
+
+  size_t bytes() const { return bytes_; }
+  void* data() const { return data_; }
+  template <typename T>
+  T* As() const {
+    return static_cast<T*>(data_);
+  }
+
+ private:
+  Backend* backend_ = nullptr;  // outlives the buffer
+  void* data_ = nullptr;
+  size_t bytes_ = 0;
+};
+
+// All operations are called by the thread that owns `stream` and run in stream order. Arguments are checked
+// by the caller's plan, not per call; a launch that the device refuses is reported by Synchronize.
+class Backend {
+ public:
+  virtual ~Backend() = default;
+
+  virtual std::string_view name() const = 0;
+
+  // 64-byte aligned, contents undefined. RESOURCE_EXHAUSTED when the device has no room. Thread-safe.
+  virtual absl::StatusOr<Buffer> Allocate(size_t bytes) = 0;
+
+  // `num_threads` is the share of host threads that the stream may use (CPU); a device ignores it.
+  virtual absl::StatusOr<std::unique_ptr<Stream>> NewStream(int num_threads) = 0;
+
+  // Host memory stays valid until Synchronize returns.
+  virtual void CopyToDevice(void* device, const void* host, size_t bytes, Stream& stream) = 0;
+  virtual void CopyToHost(void* host, const void* device, size_t bytes, Stream& stream) = 0;
+  virtual void Fill(void* device, int byte, size_t bytes, Stream& stream) = 0;
+
+  // Blocks until everything queued has run. INTERNAL with the device's own words when any of it failed.
+  virtual absl::Status Synchronize(Stream& stream) = 0;
+
+  virtual void Embed(const EmbedArgs& args, Stream& stream) = 0;
+  virtual void ResidualRmsNorm(const ResidualRmsNormArgs& args, Stream& stream) = 0;
+  virtual void RopeTable(const RopeTableArgs& args, Stream& stream) = 0;
+  virtual void HeadNormRope(const HeadNormRopeArgs& args, Stream& stream) = 0;
+  virtual void MatMul(const MatMulArgs& args, Stream& stream) = 0;
+  virtual void SiluGate(const SiluGateArgs& args, Stream& stream) = 0;
+  virtual void WriteKv(const WriteKvArgs& args, Stream& stream) = 0;
+  virtual void WriteIndexKeys(const WriteIndexKeysArgs& args, Stream& stream) = 0;
+  virtual void WindowAttention(const WindowAttentionArgs& args, Stream& stream) = 0;
+  virtual void DenseAttention(const DenseAttentionArgs& args, Stream& stream) = 0;
+  virtual void IndexScores(const IndexScoresArgs& args, Stream& stream) = 0;
+  virtual void TopK(const TopKArgs& args, Stream& stream) = 0;
+  virtual void TranslateIndex(const TranslateIndexArgs& args, Stream& stream) = 0;
+  virtual void SparseAttention(const SparseAttentionArgs& args, Stream& stream) = 0;
+  virtual void GatherRows(const GatherRowsArgs& args, Stream& stream) = 0;
+  virtual void CopyBlocks(const CopyBlocksArgs& args, Stream& stream) = 0;
+
+ private:
+  friend class Buffer;
+  virtual void Free(void* data, size_t bytes) = 0;
+};
+
+enum class DeviceKind { kCpu, kCuda };
+
+// The first of the two places that choose an implementation. UNIMPLEMENTED when this binary was built without
+// the device, UNAVAILABLE when the machine has none. The backend lives as long as the pointer and is shared
+// by all ranks of the process on CPU.
+absl::StatusOr<std::unique_ptr<Backend>> MakeBackend(DeviceKind kind, int device_index);
+
+}  // namespace yoio::kernels
+
+#endif  // YOIO_KERNELS_BACKEND_H_

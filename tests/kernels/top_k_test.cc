@@ -1,0 +1,228 @@
+#include <algorithm>
+#include <cmath>
+#include <cstring>
+#include <limits>
+#include <numeric>
+
+#include "tests/support/backend_test.h"
+#include "tests/support/compare.h"
+#include "tests/support/random.h"
+
+namespace yoio::test {
+namespace {
+
+using kernels::kBlockTokens;
+using kernels::PagedRow;
+
+constexpr float kInf = std::numeric_limits<float>::infinity();
+constexpr float kNan = std::numeric_limits<float>::quiet_NaN();
+
+// The rule, by sorting: higher scores first, NaN last, lower positions first among equals.
+std::vector<int32_t> Reference(const std::vector<float>& scores, int top_k) {
+  std::vector<int32_t> order(scores.size());
+  std::iota(order.begin(), order.end(), 0);
+  std::stable_sort(order.begin(), order.end(), [&](int32_t a, int32_t b) {
+    if (std::isnan(scores[a]) || std::isnan(scores[b])) return !std::isnan(scores[a]);
+    return scores[a] > scores[b];
+  });
+  order.resize(std::min<size_t>(order.size(), top_k));
+  std::sort(order.begin(), order.end());
+  return order;
+}
+
+class TopKTest : public BackendTest {
+ protected:
+  // Selects from rows of different lengths and checks that nothing is written past the count of a row.
+  std::vector<std::vector<int32_t>> Select(const std::vector<std::vector<float>>& rows, int top_k,
+                                           int num_threads) {
+    size_t stride = 0;
+    for (const std::vector<float>& row : rows) stride = std::max(stride, row.size());
+    // Behind a row lie scores of an earlier step, higher than any real one.
+    std::vector<float> scores(rows.size() * stride, kInf);
+    std::vector<PagedRow> paged;
+    for (size_t i = 0; i < rows.size(); ++i) {
+      std::copy(rows[i].begin(), rows[i].end(), scores.begin() + i * stride);
+      paged.push_back({0, static_cast<int32_t>(rows[i].size())});
+    }
+    const DeviceArray<float> device_scores = Upload(scores);
+    const DeviceArray<PagedRow> device_rows = Upload(paged);
+    const DeviceArray<int32_t> positions = Poisoned<int32_t>(rows.size() * top_k);
+    const DeviceArray<int32_t> count = Poisoned<int32_t>(rows.size());
+    backend().TopK({.scores = device_scores.data(),
+                    .score_stride = static_cast<int64_t>(stride),
+                    .rows = device_rows.data(),
+                    .num_rows = static_cast<int>(rows.size()),
+                    .top_k = top_k,
+                    .positions = positions.data(),
+                    .count = count.data()},
+                   stream(num_threads));
+    const std::vector<int32_t> all = positions.Read();
+    const std::vector<int32_t> counts = count.Read();
+    std::vector<std::vector<int32_t>> selected;
+    for (size_t i = 0; i < rows.size(); ++i) {
+      const auto begin = all.begin() + i * top_k;
+      selected.emplace_back(begin, begin + counts[i]);
+      EXPECT_TRUE(std::all_of(begin + counts[i], begin + top_k, IsPoison<int32_t>)) << "row " << i;
+    }
+    return selected;
+  }
+
+  // One row, alone, on one, two and three threads.
+  void ExpectExact(const std::vector<float>& scores, int top_k) {
+    const std::vector<int32_t> expected = Reference(scores, top_k);
+    for (int num_threads : {1, 2, 3}) {
+      EXPECT_TRUE(SameBits(Select({scores}, top_k, num_threads)[0], expected))
+          << scores.size() << " scores, k " << top_k << ", " << num_threads << " threads";
+    }
+  }
+};
+
+// Lengths around vectors, around k, and long enough for several threads to share a row.
+constexpr int kLengths[] = {1, 2, 15, 16, 17, 100, 2047, 2048, 2049, 4096, 40001};
+
+TEST_P(TopKTest, RandomScores) {
+  for (int length : kLengths) {
+    const std::vector<float> scores = Random(length).Normals(length, 3.0f);
+    for (int top_k : {1, 7, 64, 2048}) ExpectExact(scores, top_k);
+  }
+}
+
+TEST_P(TopKTest, TiesGoToTheLowestPositions) {
+  for (int length : kLengths) {
+    for (float value : {0.0f, -0.0f, 1.5f, -2.5f, kInf, -kInf, kNan}) {
+      ExpectExact(std::vector<float>(length, value), 64);
+    }
+  }
+}
+
+TEST_P(TopKTest, NegativeZeroEqualsZero) {
+  Random random(1);
+  for (int length : kLengths) {
+    std::vector<float> scores(length);
+    for (float& score : scores) score = random.Below(2) == 0 ? 0.0f : -0.0f;
+    ExpectExact(scores, 100);
+    scores[length / 2] = -1.0f;
+    scores[length / 3] = 1.0f;
+    ExpectExact(scores, 100);
+  }
+}
+
+// As many distinct winners as there are places, less one; the last place goes to the first of the ties.
+TEST_P(TopKTest, OnePlaceLeftForTheTies) {
+  for (int length : {300, 5000, 40001}) {
+    const int top_k = length / 4;
+    Random random(length);
+    std::vector<float> scores(length, 0.25f);
+    const std::vector<int32_t> places = random.Permutation(length);
+    for (int i = 0; i < top_k - 1; ++i) scores[places[i]] = 1.0f + i;
+    ExpectExact(scores, top_k);
+  }
+}
+
+// A ReLU indexer gives thousands of exact zeros, and a low-contrast row puts all scores into one histogram
+// bin.
+TEST_P(TopKTest, ManyZerosAndOneBin) {
+  for (int length : {5000, 40001}) {
+    Random random(length);
+    std::vector<float> sparse(length), narrow(length), neighbours(length), coarse(length);
+    for (int i = 0; i < length; ++i) {
+      sparse[i] = std::max(0.0f, random.Normal() - 2.0f);
+      narrow[i] = 1.0f + 1e-4f * static_cast<float>(random.Uniform());
+      const uint32_t bits = 0xc0123400u + random.Below(600);  // differs in the last digit only
+      std::memcpy(&neighbours[i], &bits, sizeof(bits));
+      coarse[i] = static_cast<float>(random.Below(5) - 2);
+    }
+    for (int top_k : {1, 1000, 2048, length - 1}) {
+      ExpectExact(sparse, top_k);
+      ExpectExact(narrow, top_k);
+      ExpectExact(neighbours, top_k);
+      ExpectExact(coarse, top_k);
+    }
+  }
+}
+
+TEST_P(TopKTest, OrdersEveryKindOfNumber) {
+  const float denormal = std::numeric_limits<float>::denorm_min();
+  const std::vector<float> kinds = {kNan,  -kNan, -kInf,    -3e38f, -1.0f, -1e-38f, -denormal,
+                                    -0.0f, 0.0f,  denormal, 1e-38f, 1.0f,  3e38f,   kInf};
+  for (int length : {14, 333, 20000}) {
+    Random random(length);
+    std::vector<float> scores(length);
+    for (float& score : scores) score = kinds[random.Below(static_cast<int>(kinds.size()))];
+    for (int top_k = 1; top_k < length; top_k = top_k * 2 + 1) ExpectExact(scores, top_k);
+  }
+}
+
+// More NaN than losers: some of them win, the first ones.
+TEST_P(TopKTest, NanWinsOnlyWhenNothingElseIsLeft) {
+  for (int length : {100, 20000}) {
+    std::vector<float> scores(length, kNan);
+    for (int i = 0; i < 40; ++i) scores[(i * 37) % length] = i % 3 == 0 ? -kInf : static_cast<float>(i);
+    ExpectExact(scores, 50);
+  }
+}
+
+TEST_P(TopKTest, SortedRowsOneMillionLong) {
+  constexpr int kLength = 1000003;
+  std::vector<float> scores(kLength);
+  for (int i = 0; i < kLength; ++i) scores[i] = static_cast<float>(i);
+  ExpectExact(scores, 2048);
+  std::reverse(scores.begin(), scores.end());
+  ExpectExact(scores, 2048);
+  ExpectExact(Random(2).Normals(kLength), 2048);
+}
+
+TEST_P(TopKTest, RowsOfABatchAreThoseAlone) {
+  for (int longest : {900, 30000}) {
+    Random random(longest);
+    std::vector<std::vector<float>> rows;
+    for (int i = 0; i < 21; ++i) rows.push_back(random.Normals(i == 4 ? 1 : longest - 41 * i));
+    rows[7].assign(rows[7].size(), 0.0f);
+    for (int num_threads : {1, 2, 3}) {
+      const std::vector<std::vector<int32_t>> selected = Select(rows, 700, num_threads);
+      for (size_t i = 0; i < rows.size(); ++i)
+        EXPECT_TRUE(SameBits(selected[i], Reference(rows[i], 700))) << i;
+    }
+  }
+}
+
+TEST_P(TopKTest, TranslatesPositionsToSlots) {
+  constexpr int kTopK = 70, kMaxBlocks = 5;
+  Random random(3);
+  const std::vector<int32_t> tables = {9, 4, 7, 0, 2, 1, 3, 8, 6, 5};  // [2, kMaxBlocks]
+  const std::vector<PagedRow> rows = {{1, 320}, {0, 200}, {1, 3}};
+  const std::vector<int32_t> count = {kTopK, 66, 3};
+  std::vector<int32_t> positions(rows.size() * kTopK, PoisonValue<int32_t>());
+  std::vector<int32_t> expected(positions);
+  for (size_t i = 0; i < rows.size(); ++i) {
+    std::vector<int32_t> chosen = random.Permutation(rows[i].length);
+    std::sort(chosen.begin(), chosen.begin() + count[i]);
+    for (int j = 0; j < count[i]; ++j) {
+      positions[i * kTopK + j] = chosen[j];
+      const int32_t block = tables[rows[i].slot * kMaxBlocks + chosen[j] / kBlockTokens];
+      expected[i * kTopK + j] = block * kBlockTokens + chosen[j] % kBlockTokens;
+    }
+  }
+  for (int num_threads : {1, 2, 3}) {
+    const DeviceArray<int32_t> device_positions = Upload(positions);
+    const DeviceArray<int32_t> device_count = Upload(count);
+    const DeviceArray<int32_t> device_tables = Upload(tables);
+    const DeviceArray<PagedRow> device_rows = Upload(rows);
+    const DeviceArray<int32_t> slots = Poisoned<int32_t>(positions.size());
+    backend().TranslateIndex({.positions = device_positions.data(),
+                              .count = device_count.data(),
+                              .block_tables = device_tables.data(),
+                              .max_blocks = kMaxBlocks,
+                              .rows = device_rows.data(),
+                              .num_rows = static_cast<int>(rows.size()),
+                              .top_k = kTopK,
+                              .slots = slots.data()},
+                             stream(num_threads));
+    EXPECT_TRUE(SameBits(slots.Read(), expected));
+  }
+}
+
+YOIO_TEST_ON_BACKENDS(TopKTest);
+
+}  // namespace
+}  // namespace yoio::test

@@ -1,0 +1,133 @@
+// The frame of every kernel test: one body, run on each backend, over device arrays with guards.
+#ifndef YOIO_TESTS_SUPPORT_BACKEND_TEST_H_
+#define YOIO_TESTS_SUPPORT_BACKEND_TEST_H_
+
+#include <algorithm>
+#include <cstddef>
+#include <cstdint>
+#include <cstring>
+#include <map>
+#include <memory>
+#include <string>
+#include <type_traits>
+#include <utility>
+#include <vector>
+
+#include "base/check.h"
+#include "gtest/gtest.h"
+#include "kernels/backend.h"
+
+namespace yoio::test {
+
+// What unwritten memory holds: a NaN for float, a number no test uses for integers. An operation that leaves
+// an output unwritten, or writes one that is not its own, is seen by it.
+template <typename T>
+T PoisonValue() {
+  T value;
+  std::memset(&value, 0xa5, sizeof(T));
+  if constexpr (std::is_same_v<T, float>) {
+    constexpr uint32_t kNanBits = 0x7fc0a5a5u;
+    std::memcpy(&value, &kNanBits, sizeof(T));
+  }
+  return value;
+}
+
+template <typename T>
+bool IsPoison(const T& value) {
+  const T poison = PoisonValue<T>();
+  return std::memcmp(&value, &poison, sizeof(T)) == 0;
+}
+
+// Device memory for `count` values with poison before and behind it. Not thread-safe; the backend and the
+// stream outlive it.
+template <typename T>
+class DeviceArray {
+ public:
+  // Poisoned throughout.
+  DeviceArray(kernels::Backend& backend, kernels::Stream& stream, size_t count)
+      : DeviceArray(backend, stream, std::vector<T>(count, PoisonValue<T>())) {}
+
+  DeviceArray(kernels::Backend& backend, kernels::Stream& stream, const std::vector<T>& values)
+      : backend_(backend), stream_(stream), count_(values.size()) {
+    absl::StatusOr<kernels::Buffer> buffer = backend.Allocate((count_ + 2 * kGuard) * sizeof(T));
+    YOIO_CHECK(buffer.ok()) << buffer.status().ToString();
+    buffer_ = *std::move(buffer);
+    std::vector<T> all(count_ + 2 * kGuard, PoisonValue<T>());
+    std::copy(values.begin(), values.end(), all.begin() + kGuard);
+    backend.CopyToDevice(buffer_.data(), all.data(), all.size() * sizeof(T), stream);
+    YOIO_CHECK(backend.Synchronize(stream).ok());
+  }
+
+  T* data() const { return buffer_.As<T>() + kGuard; }
+  size_t size() const { return count_; }
+
+  // What the device holds now. Fails the test when a guard was overwritten.
+  std::vector<T> Read() const {
+    std::vector<T> all(count_ + 2 * kGuard);
+    backend_.CopyToHost(all.data(), buffer_.data(), all.size() * sizeof(T), stream_);
+    const absl::Status status = backend_.Synchronize(stream_);
+    EXPECT_TRUE(status.ok()) << status.ToString();
+    for (size_t i = 0; i < kGuard; ++i) {
+      EXPECT_TRUE(IsPoison(all[i])) << "written " << kGuard - i << " before the array";
+      EXPECT_TRUE(IsPoison(all[kGuard + count_ + i])) << "written " << i << " behind the array";
+    }
+    return std::vector<T>(all.begin() + kGuard, all.begin() + kGuard + count_);
+  }
+
+ private:
+  static constexpr size_t kGuard = 64;  // a multiple of every vector length: data() stays 64-byte aligned
+
+  kernels::Backend& backend_;
+  kernels::Stream& stream_;
+  size_t count_;
+  kernels::Buffer buffer_;
+};
+
+// A test with a backend and, for each number of threads asked for, a stream.
+class BackendTest : public ::testing::TestWithParam<kernels::DeviceKind> {
+ protected:
+  void SetUp() override {
+    absl::StatusOr<std::unique_ptr<kernels::Backend>> backend = kernels::MakeBackend(GetParam(), 0);
+    ASSERT_TRUE(backend.ok()) << backend.status().ToString();
+    backend_ = *std::move(backend);
+  }
+
+  kernels::Backend& backend() { return *backend_; }
+
+  kernels::Stream& stream(int num_threads = 2) {
+    std::unique_ptr<kernels::Stream>& stream = streams_[num_threads];
+    if (stream == nullptr) {
+      absl::StatusOr<std::unique_ptr<kernels::Stream>> made = backend_->NewStream(num_threads);
+      YOIO_CHECK(made.ok()) << made.status().ToString();
+      stream = *std::move(made);
+    }
+    return *stream;
+  }
+
+  template <typename T>
+  DeviceArray<T> Upload(const std::vector<T>& values) {
+    return DeviceArray<T>(backend(), stream(), values);
+  }
+
+  template <typename T>
+  DeviceArray<T> Poisoned(size_t count) {
+    return DeviceArray<T>(backend(), stream(), count);
+  }
+
+ private:
+  std::unique_ptr<kernels::Backend> backend_;
+  std::map<int, std::unique_ptr<kernels::Stream>> streams_;
+};
+
+inline std::string DeviceName(const ::testing::TestParamInfo<kernels::DeviceKind>& info) {
+  return info.param == kernels::DeviceKind::kCpu ? "Cpu" : "Cuda";
+}
+
+}  // namespace yoio::test
+
+// Runs every TEST_P of `Suite` (a BackendTest) on each backend whose operations exist.
+#define YOIO_TEST_ON_BACKENDS(Suite)                                                              \
+  INSTANTIATE_TEST_SUITE_P(Backends, Suite, ::testing::Values(::yoio::kernels::DeviceKind::kCpu), \
+                           ::yoio::test::DeviceName)
+
+#endif  // YOIO_TESTS_SUPPORT_BACKEND_TEST_H_
