@@ -1,0 +1,96 @@
+#include "engine/comm/local_communicator.h"
+
+#include <algorithm>
+#include <array>
+#include <cstring>
+#include <utility>
+
+#include "base/check.h"
+#include "engine/comm/local_group.h"
+
+namespace yoio {
+namespace {
+
+constexpr size_t kFloatsPerLine = 16;  // floats in 64 bytes: slices do not share cache lines
+constexpr size_t kTile = 512;          // floats summed at a time: 2 KiB, so that sums stay in the first cache
+
+void CopyUnlessSame(std::byte* to, const std::byte* from, size_t bytes) {
+  if (to != from && bytes > 0) std::memcpy(to, from, bytes);
+}
+
+class LocalCommunicator final : public Communicator {
+ public:
+  LocalCommunicator(std::shared_ptr<LocalGroup> group, int rank) : group_(std::move(group)), rank_(rank) {}
+
+  int rank() const override { return rank_; }
+  int world() const override { return group_->world(); }
+
+  absl::Status Broadcast(std::span<std::byte> data, int root, kernels::Stream&) override {
+    YOIO_CHECK(root >= 0 && root < world()) << "root " << root << " of a world of " << world();
+    const LocalCall call{Collective::kBroadcast, data.size(), root, data.data()};
+    return group_->Run(rank_, call,
+                       [&] { CopyUnlessSame(data.data(), group_->call(root).data, data.size()); });
+  }
+
+  absl::Status AllReduce(std::span<float> data, kernels::Stream&) override {
+    const LocalCall call{Collective::kAllReduce, data.size_bytes(), 0,
+                         reinterpret_cast<std::byte*>(data.data())};
+    return group_->Run(rank_, call, [&] { ReduceSlice(data.size()); });
+  }
+
+  absl::Status AllGather(std::span<const std::byte> mine, std::span<std::byte> all,
+                         kernels::Stream&) override {
+    YOIO_CHECK_EQ(all.size(), mine.size() * world());
+    const LocalCall call{Collective::kAllGather, mine.size(), 0, const_cast<std::byte*>(mine.data())};
+    return group_->Run(rank_, call, [&] {
+      for (int rank = 0; rank < world(); ++rank) {
+        CopyUnlessSame(all.data() + rank * mine.size(), group_->call(rank).data, mine.size());
+      }
+    });
+  }
+
+  void Abort(absl::Status status) override { group_->Abort(std::move(status)); }
+
+ private:
+  // Sums this rank's slice of [0, count) over all ranks and writes it back to all of them. Nobody else
+  // touches the slice, so one rendezvous before and one after are enough. A rank reads `count` floats and
+  // writes `count`; (world - 1) / world of them cross between cores.
+  void ReduceSlice(size_t count) {
+    const size_t world_size = group_->world();
+    if (world_size == 1) return;
+    const size_t per_rank = (count + world_size - 1) / world_size;
+    const size_t slice = (per_rank + kFloatsPerLine - 1) / kFloatsPerLine * kFloatsPerLine;
+    const size_t end = std::min(count, (rank_ + 1) * slice);
+    alignas(64) std::array<float, kTile> sum;
+    for (size_t begin = rank_ * slice; begin < end; begin += kTile) {
+      const size_t tile = std::min(kTile, end - begin);
+      std::memcpy(sum.data(), Floats(0) + begin, tile * sizeof(float));
+      for (size_t rank = 1; rank < world_size; ++rank) {
+        const float* addend = Floats(rank) + begin;
+        for (size_t i = 0; i < tile; ++i) sum[i] += addend[i];
+      }
+      for (size_t rank = 0; rank < world_size; ++rank) {
+        std::memcpy(Floats(rank) + begin, sum.data(), tile * sizeof(float));
+      }
+    }
+  }
+
+  float* Floats(size_t rank) const { return reinterpret_cast<float*>(group_->call(rank).data); }
+
+  const std::shared_ptr<LocalGroup> group_;
+  const int rank_;
+};
+
+}  // namespace
+
+std::vector<std::unique_ptr<Communicator>> MakeLocalCommunicators(int world) {
+  YOIO_CHECK_GE(world, 1);
+  auto group = std::make_shared<LocalGroup>(world);
+  std::vector<std::unique_ptr<Communicator>> handles;
+  for (int rank = 0; rank < world; ++rank) {
+    handles.push_back(std::make_unique<LocalCommunicator>(group, rank));
+  }
+  return handles;
+}
+
+}  // namespace yoio

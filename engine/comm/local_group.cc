@@ -1,0 +1,131 @@
+#include "engine/comm/local_group.h"
+
+#include <algorithm>
+#include <ostream>
+#include <thread>
+#include <utility>
+
+#include "base/check.h"
+#include "base/clock.h"
+#include "base/cpu_relax.h"
+
+namespace yoio {
+namespace {
+
+// A sleep and its wake-up cost about this much, so that waiting awake for as long at most doubles a wait. Two
+// ranks of one layer arrive within a few microseconds of each other.
+constexpr Duration kSpinTime = std::chrono::microseconds(50);
+constexpr int kSpinsPerLook = 32;  // at the clock, which costs as much as a few spins
+
+// With more ranks than cores the rank that is waited for may need this core: offer it a few times (a quarter
+// of a microsecond each when nobody wants it), then sleep.
+constexpr int kYields = 16;
+
+std::ostream& operator<<(std::ostream& out, const LocalCall& call) {
+  constexpr const char* kNames[] = {"Broadcast", "AllReduce", "AllGather"};
+  return out << kNames[static_cast<int>(call.collective)] << " of " << call.bytes << " bytes, root "
+             << call.root;
+}
+
+bool Agree(const LocalCall& a, const LocalCall& b) {
+  return a.collective == b.collective && a.bytes == b.bytes && a.root == b.root;
+}
+
+}  // namespace
+
+LocalGroup::LocalGroup(int world)
+    : members_(world), oversubscribed_(world > static_cast<int>(std::thread::hardware_concurrency())) {}
+
+absl::Status LocalGroup::Run(int rank, const LocalCall& call, absl::FunctionRef<void()> work) {
+  if (aborted_.load()) return Leave();
+  Member& me = members_[rank];
+  const uint64_t finished = me.progress.load(std::memory_order_relaxed);
+  me.call = call;
+  Advance(rank, finished + 1);
+  if (!Await(finished + 1)) return Leave();
+
+  // From here on this rank counts as working. Either it sees an abort now and backs out, or whoever leaves
+  // because of that abort sees it working and waits: the two stores and loads are sequentially consistent.
+  me.progress.store(finished + 2);
+  if (aborted_.load()) {
+    me.progress.store(finished + 1);
+    return Leave();
+  }
+  CheckAgreement(call);
+  work();
+  Advance(rank, finished + 3);
+  return Await(finished + 3) ? absl::OkStatus() : Leave();
+}
+
+void LocalGroup::Abort(absl::Status status) {
+  YOIO_CHECK(!status.ok()) << "an abort needs an error";
+  MutexLock lock(mutex_);
+  if (aborted_.load()) return;
+  abort_status_ = std::move(status);
+  aborted_.store(true);
+  wake_.NotifyAll();
+}
+
+bool LocalGroup::AllReached(uint64_t progress) const {
+  return std::all_of(members_.begin(), members_.end(),
+                     [progress](const Member& member) { return member.progress.load() >= progress; });
+}
+
+bool LocalGroup::Await(uint64_t progress) {
+  if (Spin(progress)) return true;
+  // Advance looks at sleepers_ after it has stored, this thread at progress after it has counted itself: at
+  // least one of the two sees the other.
+  sleepers_.fetch_add(1);
+  {
+    MutexLock lock(mutex_);
+    while (!AllReached(progress) && !aborted_.load()) wake_.Wait(mutex_);
+  }
+  sleepers_.fetch_sub(1);
+  return AllReached(progress);
+}
+
+bool LocalGroup::Spin(uint64_t progress) const {
+  if (oversubscribed_) {
+    for (int i = 0; i < kYields && !aborted_.load(); ++i) {
+      if (AllReached(progress)) return true;
+      std::this_thread::yield();
+    }
+    return false;
+  }
+  TimePoint end = TimePoint::max();  // set at the first look: most waits end before it
+  while (!aborted_.load()) {
+    for (int i = 0; i < kSpinsPerLook; ++i) {
+      if (AllReached(progress)) return true;
+      CpuRelax();
+    }
+    const TimePoint now = Clock::now();
+    if (end == TimePoint::max()) end = now + kSpinTime;
+    if (now >= end) return false;
+  }
+  return false;
+}
+
+void LocalGroup::Advance(int rank, uint64_t progress) {
+  members_[rank].progress.store(progress);
+  // Only the last to arrive wakes the others. Two that arrive together may both find themselves last.
+  if (sleepers_.load() > 0 && AllReached(progress)) {
+    MutexLock lock(mutex_);
+    wake_.NotifyAll();
+  }
+}
+
+void LocalGroup::CheckAgreement(const LocalCall& call) const {
+  for (const Member& member : members_) {
+    YOIO_CHECK(Agree(call, member.call)) << "the ranks of a group differ: " << call << "; " << member.call;
+  }
+}
+
+absl::Status LocalGroup::Leave() const {
+  for (const Member& member : members_) {
+    while (member.progress.load() % 3 == 2) std::this_thread::yield();
+  }
+  MutexLock lock(mutex_);
+  return abort_status_;
+}
+
+}  // namespace yoio

@@ -1,0 +1,133 @@
+// Engine::Create: from a checkpoint directory to an engine that has run its first step.
+#include <filesystem>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "base/status.h"
+#include "engine/checkpoint/config.h"
+#include "engine/checkpoint/safetensors.h"
+#include "engine/engine_impl.h"
+#include "engine/memory_plan.h"
+
+namespace yoio {
+namespace {
+
+absl::StatusOr<std::unique_ptr<Tokenizer>> LoadTokenizer(const EngineOptions& options,
+                                                         const ModelConfig& config) {
+  const std::string path = options.model_dir + "/tokenizer.json";
+  std::error_code error;
+  if (!std::filesystem::exists(path, error)) return nullptr;  // ids only
+  YOIO_ASSIGN_OR_RETURN(std::unique_ptr<Tokenizer> tokenizer, Tokenizer::FromFile(path));
+  if (tokenizer->vocab_size() > config.vocab_size) {
+    return absl::InvalidArgumentError(absl::StrCat(path, ": its highest token id is ",
+                                                   tokenizer->vocab_size() - 1,
+                                                   ", but vocab_size of config.json is ", config.vocab_size));
+  }
+  return tokenizer;
+}
+
+ModelInfo Describe(const EngineOptions& options, const ModelConfig& config, const Sizing& sizing,
+                   const SamplingParams& defaults, const Checkpoint* checkpoint, bool has_tokenizer) {
+  return {.architecture = config.model_type,
+          .revision = checkpoint != nullptr ? checkpoint->fingerprint() : "dummy",
+          .max_model_len = sizing.max_model_len,
+          .vocab_size = config.vocab_size,
+          .num_layers = config.num_hidden_layers,
+          .hidden_size = config.hidden_size,
+          .sliding_window = config.sliding_window,
+          .index_top_k = config.index_topk,
+          .eos_ids = config.eos_token_ids,
+          .has_tokenizer = has_tokenizer,
+          .defaults = defaults,
+          .default_max_tokens = options.default_max_tokens};
+}
+
+// One step through every layer and the sampler, so that the first request finds memory mapped and scratch
+// grown.
+absl::Status WarmUp(WorkerGroup& workers) {
+  StepPlan plan;
+  plan.admitted.push_back(
+      {.slot = 0, .sampling = {.temperature = 0}, .stop_ids = {}, .prompt_ids = {}, .output_ids = {}});
+  plan.new_blocks = {0};
+  plan.sequences.push_back({.slot = 0,
+                            .token_begin = 0,
+                            .token_count = 1,
+                            .start_position = 0,
+                            .new_block_begin = 0,
+                            .new_block_count = 1});
+  plan.token_ids = {0};
+  plan.positions = {0};
+  plan.num_prompt_tokens = 1;
+  plan.output_tokens = {0};
+  plan.samples.push_back(
+      {.output_row = 0, .slot = 0, .sample_index = 0, .output_position = 0, .logprob = true, .top_n = 0});
+  workers.Submit(std::move(plan));
+  YOIO_ASSIGN_OR_RETURN(const StepResult result, workers.Wait());
+  if (result.samples.size() == 1 && !result.samples[0].invalid) return absl::OkStatus();
+  return absl::InternalError(
+      "the model's first step produced a logit that is not a number: are the weights sound?");
+}
+
+absl::Status CheckDevice(const EngineOptions& options) {
+  if (options.device != Device::kCuda) return absl::OkStatus();
+  return kernels::MakeBackend(kernels::DeviceKind::kCuda, 0).status();
+}
+
+}  // namespace
+
+absl::StatusOr<MemoryPlan> Engine::DryRun(const EngineOptions& options) {
+  YOIO_ASSIGN_OR_RETURN(const ModelConfig config,
+                        ReadModelConfig(options.model_dir, options.config_override));
+  YOIO_ASSIGN_OR_RETURN(const Sizing sizing, PlanMemory(options, config));
+  if (options.load_format != LoadFormat::kDummy) {
+    YOIO_RETURN_IF_ERROR(Checkpoint::Open(options.model_dir).status());
+  }
+  return sizing.memory;
+}
+
+absl::StatusOr<std::unique_ptr<Engine>> Engine::Create(const EngineOptions& options) {
+  YOIO_RETURN_IF_ERROR(CheckDevice(options));
+  EngineParts parts{.options = options};
+  YOIO_ASSIGN_OR_RETURN(ModelConfig config, ReadModelConfig(options.model_dir, options.config_override));
+  parts.config = std::make_unique<ModelConfig>(std::move(config));
+  YOIO_ASSIGN_OR_RETURN(const SamplingParams defaults, ReadSamplingDefaults(options.model_dir));
+  YOIO_ASSIGN_OR_RETURN(parts.tokenizer, LoadTokenizer(options, *parts.config));
+  std::unique_ptr<Checkpoint> checkpoint;
+  if (options.load_format != LoadFormat::kDummy) {
+    YOIO_ASSIGN_OR_RETURN(checkpoint, Checkpoint::Open(options.model_dir));
+  }
+  YOIO_ASSIGN_OR_RETURN(const Sizing sizing, PlanMemory(options, *parts.config));
+  YOIO_ASSIGN_OR_RETURN(parts.backend, kernels::MakeBackend(kernels::DeviceKind::kCpu, 0));
+
+  parts.depth = options.pipeline_depth > 0 ? options.pipeline_depth : 1;
+  WorkerGroupOptions workers{.worker = {.config = parts.config.get(),
+                                        .checkpoint = checkpoint.get(),
+                                        .sizing = sizing,
+                                        .backend = parts.backend.get()},
+                             .world = options.tensor_parallel_size,
+                             .threads = sizing.memory.threads,
+                             .depth = parts.depth};
+  if (options.on_progress) {
+    workers.worker.progress = [&options](int64_t done, int64_t total) {
+      options.on_progress("loading weights", done, total);
+    };
+  }
+  YOIO_ASSIGN_OR_RETURN(parts.workers, WorkerGroup::Create(workers));
+  YOIO_RETURN_IF_ERROR(WarmUp(*parts.workers));
+
+  parts.memory = sizing.memory;
+  parts.model =
+      Describe(options, *parts.config, sizing, defaults, checkpoint.get(), parts.tokenizer != nullptr);
+  parts.limits = {.max_request_bytes = options.max_request_bytes,
+                  .max_sequences = options.max_sequences,
+                  .max_step_tokens = options.max_step_tokens,
+                  .max_request_time = options.max_request_time};
+  parts.scheduler = {.block_tokens = kernels::kBlockTokens,
+                     .num_blocks = sizing.cache.num_blocks,
+                     .max_sequences = options.max_sequences,
+                     .max_step_tokens = sizing.limits.max_step_tokens,
+                     .max_output_rows = sizing.limits.max_output_rows};
+  return std::make_unique<EngineImpl>(std::move(parts));
+}
+
+}  // namespace yoio

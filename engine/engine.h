@@ -1,0 +1,141 @@
+// The continuous-batching engine: requests in, events out.
+#ifndef YOIO_ENGINE_ENGINE_H_
+#define YOIO_ENGINE_ENGINE_H_
+
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "engine/outbox.h"
+#include "engine/request.h"
+
+namespace yoio {
+
+enum class Device { kAuto, kCpu, kCuda };
+enum class LoadFormat { kAuto, kDummy };
+
+struct EngineOptions {
+  std::string model_dir;
+  std::string config_override;  // path of a JSON file merged over config.json, or empty
+  LoadFormat load_format = LoadFormat::kAuto;
+  Device device = Device::kAuto;
+  int tensor_parallel_size = 1;
+  int threads = 0;  // all ranks together; 0: cgroup quota, affinity or cores, whichever is least
+  int text_threads = 2;
+  int64_t kv_cache_bytes = 0;  // per rank; 0: from the memory that is free
+  int max_model_len = 0;       // 0: the model's own
+  int max_sequences = 64;
+  int max_step_tokens = 512;
+  int max_output_rows = 512;
+  int default_max_tokens = 1024;
+  int pipeline_depth = 0;  // steps in flight; 0: 1 on CPU, 2 on CUDA
+  size_t max_request_bytes = 16 << 20;
+  Duration stall_timeout = std::chrono::seconds(60);
+  Duration max_request_time = std::chrono::hours(1);
+  Duration progress_interval = std::chrono::seconds(10);
+  // Told what start-up is doing ("loading weights", done, total). Called on the creating thread. May be
+  // empty.
+  std::function<void(std::string_view what, int64_t done, int64_t total)> on_progress;
+};
+
+// What the engine found in config.json, generation_config.json and tokenizer.json.
+struct ModelInfo {
+  std::string architecture;  // "clsa"
+  std::string revision;      // hash of config and weight headers
+  int32_t max_model_len;
+  int32_t vocab_size;
+  int32_t num_layers, hidden_size, sliding_window, index_top_k;
+  std::vector<int32_t> eos_ids;
+  bool has_tokenizer;
+  SamplingParams defaults;  // seed and bias unused
+  int32_t default_max_tokens;
+};
+
+struct Limits {
+  size_t max_request_bytes;
+  int32_t max_n = 16;
+  int32_t max_stop_strings = 16;
+  int32_t max_stop_string_bytes = 256;
+  int32_t max_stop_ids = 64;
+  int32_t max_logit_bias = 1024;
+  int32_t max_top_logprobs = 20;
+  int32_t max_request_id_bytes = 128;
+  int32_t max_sequences;
+  int32_t max_step_tokens;
+  Duration max_request_time;
+};
+
+// What --dry-run prints, and what the start-up log says.
+struct MemoryPlan {
+  std::string device;
+  int threads;
+  int ranks;
+  int64_t weight_bytes;            // per rank
+  int64_t activation_bytes;        // per rank
+  int64_t cache_bytes;             // per rank
+  int64_t bytes_per_cached_token;  // global group, per rank 0
+  int64_t bytes_per_ring;          // window group, one sequence, per rank
+  int32_t global_blocks;
+  int32_t max_sequences;
+  int32_t SequencesThatFit(int32_t tokens) const;
+};
+
+struct Load {
+  int32_t running = 0;
+  int32_t waiting = 0;
+  int64_t waiting_tokens = 0;
+  int32_t free_blocks = 0;
+  int32_t total_blocks = 0;
+  int64_t steps = 0;
+  int64_t generated_tokens = 0;
+  int64_t prompt_tokens = 0;
+};
+
+// Thread-safe. Owned by main; outlives every transport that was submitted to it.
+class Engine {
+ public:
+  // Blocks while it loads. INVALID_ARGUMENT or NOT_FOUND name the file, key or flag that is wrong;
+  // RESOURCE_EXHAUSTED says how many bytes were missing.
+  static absl::StatusOr<std::unique_ptr<Engine>> Create(const EngineOptions& options);
+  // As Create, but only plans: reads config and weight headers and allocates nothing.
+  static absl::StatusOr<MemoryPlan> DryRun(const EngineOptions& options);
+  virtual ~Engine() = default;
+
+  // Takes the request. Errors that need no tokenizer come back at once (nothing was accepted, the outbox
+  // stays empty): INVALID_ARGUMENT naming the field; ALREADY_EXISTS for a live id; UNIMPLEMENTED for text
+  // without a tokenizer; UNAVAILABLE when draining or failed. Everything later arrives in the outbox. Never
+  // blocks on the engine thread.
+  virtual absl::Status Submit(Request request, std::shared_ptr<Outbox> outbox) = 0;
+
+  // Ends a live request with `reason` (a non-OK status, usually CANCELLED). NOT_FOUND when no such request
+  // lives. Its blocks are free within one step.
+  virtual absl::Status Cancel(std::string_view tenant, std::string_view request_id, absl::Status reason) = 0;
+
+  // Synchronous; may take as long as the text is long: call it off the transport's threads through RunText.
+  virtual absl::StatusOr<std::vector<int32_t>> Tokenize(std::string_view text) const = 0;
+  virtual absl::StatusOr<std::string> Detokenize(const std::vector<int32_t>& ids,
+                                                 bool skip_special_tokens) const = 0;
+  // Runs `work` on the text pool. RESOURCE_EXHAUSTED when the pool's queue is full.
+  virtual absl::Status RunText(std::function<void()> work) = 0;
+
+  virtual const ModelInfo& model() const = 0;
+  virtual const Limits& limits() const = 0;
+  virtual const MemoryPlan& memory() const = 0;
+  virtual Load load() const = 0;
+
+  // OK while the engine can serve; the error that ended it otherwise.
+  virtual absl::Status health() const = 0;
+
+  // Refuses new requests with UNAVAILABLE and returns when the live ones have ended, or with
+  // DEADLINE_EXCEEDED at `deadline` after ending the rest UNAVAILABLE.
+  virtual absl::Status Drain(TimePoint deadline) = 0;
+};
+
+}  // namespace yoio
+
+#endif  // YOIO_ENGINE_ENGINE_H_

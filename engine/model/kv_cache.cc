@@ -1,0 +1,92 @@
+#include "engine/model/kv_cache.h"
+
+#include <algorithm>
+
+#include "base/status.h"
+
+namespace yoio {
+namespace {
+
+using kernels::kBlockTokens;
+
+// Floats of one cached token in `store` on this rank.
+int64_t TokenWidth(const Store& store, const Shard& shard) {
+  return static_cast<int64_t>(shard.kv_heads) * 2 * store.head_dim;
+}
+
+bool HoldsIndexKeys(const Shard& shard) { return shard.rank == 0; }
+
+}  // namespace
+
+int32_t CacheGeometry::RingTokens(const ModelPlan& plan) {
+  int window = 0;
+  for (const Store& store : plan.stores) window = std::max(window, store.window);
+  return window == 0 ? 0 : ((window + kBlockTokens - 1) / kBlockTokens + 1) * kBlockTokens;
+}
+
+int64_t BytesPerBlock(const ModelConfig& config, const Shard& shard) {
+  int64_t floats = 0;
+  for (const Store& store : config.plan.stores) {
+    if (store.window == 0) floats += TokenWidth(store, shard);
+  }
+  if (HoldsIndexKeys(shard)) {
+    for (const Indexer& indexer : config.plan.indexers) floats += indexer.dim;
+  }
+  return floats * kBlockTokens * static_cast<int64_t>(sizeof(float));
+}
+
+int64_t BytesPerRing(const ModelConfig& config, const Shard& shard) {
+  int64_t floats = 0;
+  for (const Store& store : config.plan.stores) {
+    if (store.window > 0) floats += TokenWidth(store, shard);
+  }
+  return floats * CacheGeometry::RingTokens(config.plan) * static_cast<int64_t>(sizeof(float));
+}
+
+absl::StatusOr<std::unique_ptr<KvCache>> KvCache::Create(const ModelConfig& config, const Shard& shard,
+                                                         const CacheGeometry& geometry,
+                                                         kernels::Backend& backend) {
+  auto cache = std::unique_ptr<KvCache>(new KvCache(config, shard, geometry));
+  const int64_t global_tokens = static_cast<int64_t>(geometry.num_blocks) * kBlockTokens;
+  const int64_t ring_tokens = static_cast<int64_t>(geometry.max_sequences) * geometry.ring_tokens;
+  for (const Store& store : config.plan.stores) {
+    const int64_t tokens = store.window == 0 ? global_tokens : ring_tokens;
+    YOIO_ASSIGN_OR_RETURN(kernels::Buffer buffer,
+                          backend.Allocate(tokens * TokenWidth(store, shard) * sizeof(float)));
+    cache->stores_.push_back(std::move(buffer));
+  }
+  if (HoldsIndexKeys(shard)) {
+    for (const Indexer& indexer : config.plan.indexers) {
+      YOIO_ASSIGN_OR_RETURN(kernels::Buffer buffer,
+                            backend.Allocate(global_tokens * indexer.dim * sizeof(float)));
+      cache->index_keys_.push_back(std::move(buffer));
+    }
+  }
+  return cache;
+}
+
+void KvCache::Copy(const StepPlan& plan, int32_t* pairs, kernels::Backend& backend,
+                   kernels::Stream& stream) const {
+  static_assert(sizeof(BlockCopy) == 2 * sizeof(int32_t), "copied as pairs of ids");
+  const auto copy = [&](const std::vector<BlockCopy>& copies, bool window) {
+    if (copies.empty()) return;
+    backend.CopyToDevice(pairs, copies.data(), copies.size() * sizeof(BlockCopy), stream);
+    const int num_pairs = static_cast<int>(copies.size());
+    for (size_t i = 0; i < stores_.size(); ++i) {
+      const Store& store = config_.plan.stores[i];
+      if ((store.window > 0) != window) continue;
+      const int64_t tokens = window ? geometry_.ring_tokens : kBlockTokens;
+      const int64_t bytes = tokens * TokenWidth(store, shard_) * static_cast<int64_t>(sizeof(float));
+      backend.CopyBlocks({stores_[i].data(), bytes, pairs, num_pairs}, stream);
+    }
+    if (window) return;
+    for (size_t i = 0; i < index_keys_.size(); ++i) {
+      const int64_t bytes = kBlockTokens * config_.plan.indexers[i].dim * static_cast<int64_t>(sizeof(float));
+      backend.CopyBlocks({index_keys_[i].data(), bytes, pairs, num_pairs}, stream);
+    }
+  };
+  copy(plan.block_copies, /*window=*/false);
+  copy(plan.ring_copies, /*window=*/true);
+}
+
+}  // namespace yoio

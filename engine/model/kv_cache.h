@@ -1,0 +1,59 @@
+// One rank's share of the cache: keys and values of every store, and on rank 0 the index keys.
+#ifndef YOIO_ENGINE_MODEL_KV_CACHE_H_
+#define YOIO_ENGINE_MODEL_KV_CACHE_H_
+
+#include <cstdint>
+#include <memory>
+#include <vector>
+
+#include "absl/status/statusor.h"
+#include "engine/model/plan.h"
+#include "engine/model/weights.h"
+#include "engine/step_plan.h"
+#include "kernels/backend.h"
+
+namespace yoio {
+
+// Sizes of the two groups of blocks. Global blocks grow with a sequence; window stores are rings, one per
+// sequence slot, that never grow.
+struct CacheGeometry {
+  int32_t num_blocks = 0;     // global group
+  int32_t max_sequences = 0;  // slots
+  int32_t max_blocks_per_sequence = 0;
+  int32_t ring_tokens = 0;  // ceil(window / 64) + 1 blocks, in tokens; 0 without window stores
+
+  static int32_t RingTokens(const ModelPlan& plan);
+};
+
+// Bytes of one global block and of one ring, over all stores, on this rank (index keys counted on rank 0).
+int64_t BytesPerBlock(const ModelConfig& config, const Shard& shard);
+int64_t BytesPerRing(const ModelConfig& config, const Shard& shard);
+
+// Rank thread only. Layout of every store: [slot][kv_head][K|V][head_dim], float.
+class KvCache {
+ public:
+  static absl::StatusOr<std::unique_ptr<KvCache>> Create(const ModelConfig& config, const Shard& shard,
+                                                         const CacheGeometry& geometry,
+                                                         kernels::Backend& backend);
+
+  const CacheGeometry& geometry() const { return geometry_; }
+  float* store(int index) const { return stores_[index].As<float>(); }
+  float* index_keys(int indexer) const { return index_keys_[indexer].As<float>(); }  // rank 0
+
+  // The copies that a plan asks for before anything else. `pairs` is device memory for 2 x copies ids.
+  void Copy(const StepPlan& plan, int32_t* pairs, kernels::Backend& backend, kernels::Stream& stream) const;
+
+ private:
+  KvCache(const ModelConfig& config, const Shard& shard, const CacheGeometry& geometry)
+      : config_(config), shard_(shard), geometry_(geometry) {}
+
+  const ModelConfig& config_;  // outlives the cache
+  const Shard shard_;
+  const CacheGeometry geometry_;
+  std::vector<kernels::Buffer> stores_;
+  std::vector<kernels::Buffer> index_keys_;
+};
+
+}  // namespace yoio
+
+#endif  // YOIO_ENGINE_MODEL_KV_CACHE_H_

@@ -1,0 +1,45 @@
+#include "engine/registry.h"
+
+#include "absl/strings/str_cat.h"
+#include "engine/errors.h"
+
+namespace yoio {
+
+absl::Status Registry::Add(const std::shared_ptr<LiveRequest>& live) {
+  MutexLock lock(mutex_);
+  if (!closed_.ok()) return closed_;
+  if (live_.size() >= capacity_) {
+    return WithReason(absl::StatusCode::kResourceExhausted, kReasonQueueFull,
+                      absl::StrCat("the server holds ", capacity_, " requests already; try again later"));
+  }
+  const Request& request = live->request;
+  if (!live_.try_emplace(Key(request.tenant, request.id), live).second) {
+    return absl::AlreadyExistsError("request_id belongs to a live request; choose another or leave it out");
+  }
+  return absl::OkStatus();
+}
+
+void Registry::Remove(const LiveRequest& live) {
+  MutexLock lock(mutex_);
+  live_.erase(Key(live.request.tenant, live.request.id));
+  if (live_.empty()) emptied_.NotifyAll();
+}
+
+std::shared_ptr<LiveRequest> Registry::Find(std::string_view tenant, std::string_view id) const {
+  MutexLock lock(mutex_);
+  const auto it = live_.find(Key(tenant, id));
+  return it == live_.end() ? nullptr : it->second;
+}
+
+void Registry::Close(absl::Status status) {
+  MutexLock lock(mutex_);
+  if (closed_.ok()) closed_ = std::move(status);
+}
+
+bool Registry::WaitUntilEmpty(TimePoint deadline) {
+  MutexLock lock(mutex_);
+  while (!live_.empty() && Clock::now() < deadline) emptied_.WaitUntil(mutex_, deadline);
+  return live_.empty();
+}
+
+}  // namespace yoio

@@ -1,0 +1,134 @@
+// Decides what the next step computes. Pure policy: no tensors, threads, clocks or RPC types; time is an
+// argument.
+#ifndef YOIO_ENGINE_SCHEDULER_H_
+#define YOIO_ENGINE_SCHEDULER_H_
+
+#include <cstdint>
+#include <deque>
+#include <vector>
+
+#include "base/clock.h"
+#include "engine/block_pool.h"
+#include "engine/sequence.h"
+#include "engine/step_plan.h"
+
+namespace yoio {
+
+struct SchedulerOptions {
+  int32_t block_tokens = 64;
+  int32_t num_blocks = 0;     // of the global group
+  int32_t max_sequences = 0;  // slots, hence rings
+  int32_t max_step_tokens = 0;
+  int32_t max_output_rows = 0;
+};
+
+// Policy: running sequences that decode come first, then prompts under way in order of arrival, then waiting
+// requests in order of arrival as slots and blocks allow. A request takes every slot and block it can need
+// when it is admitted, so nothing that runs ever lacks memory. Engine thread only.
+class Scheduler {
+ public:
+  explicit Scheduler(const SchedulerOptions& options);
+
+  // Blocks that `group` needs, over all its choices. A group that needs more than num_blocks or max_sequences
+  // must not be added.
+  int32_t BlocksNeeded(const SequenceGroup& group) const;
+  bool CanEverRun(const SequenceGroup& group) const;
+
+  // The group joins the queue.
+  void Add(SequenceGroup* group);
+
+  // The next step, or an empty plan when there is nothing to do. Steps are numbered from 0 without gaps;
+  // results must come back in the same order.
+  StepPlan Next(TimePoint now);
+
+  struct Sample {
+    SequenceGroup* group;
+    int32_t choice;
+    SampledToken* token;  // inside the result
+  };
+  struct Scores {
+    SequenceGroup* group;
+    int32_t first_position;  // of the first scored token
+    std::vector<TokenRecord> tokens;
+  };
+  struct Delivery {
+    std::vector<Sample> samples;  // only of choices that have not ended
+    std::vector<Scores> scores;
+  };
+  // Takes the result of the oldest step under way.
+  Delivery Deliver(StepResult& result);
+
+  // The choice is never planned again; what steps under way compute for it is dropped.
+  void End(SequenceGroup* group, int32_t choice);
+  // As End for every choice; a waiting group leaves the queue.
+  void EndAll(SequenceGroup* group);
+
+  // Groups whose slots and blocks have all returned since the last call.
+  std::vector<SequenceGroup*> TakeRetired();
+
+  int32_t num_waiting() const { return static_cast<int32_t>(waiting_.size()); }
+  int32_t num_running() const { return static_cast<int32_t>(running_.size()); }
+  int64_t waiting_tokens() const { return waiting_tokens_; }
+  int32_t free_blocks() const { return blocks_.free(); }
+  int32_t total_blocks() const { return blocks_.total(); }
+  int32_t free_slots() const { return static_cast<int32_t>(free_slots_.size()); }
+  // 0 for the head of the queue; -1 when the group does not wait.
+  int32_t QueuePosition(const SequenceGroup* group) const;
+
+ private:
+  struct Member {
+    SequenceGroup* group;
+    int32_t choice;
+    Sequence& sequence() const { return group->choices[choice]; }
+  };
+  // What a plan computes, remembered until its result comes back.
+  struct UnderWay {
+    std::vector<Member> touched;  // one entry for each use of a sequence's slot or blocks
+    std::vector<Member> samples;  // as StepPlan::samples
+    std::vector<Scores> scores;   // tokens empty; as ranges of StepPlan::scores, in order
+    std::vector<int32_t> score_counts;
+  };
+  struct Chunk {
+    Member member;
+    int32_t count;  // tokens
+  };
+  // A fork whose copies the next plan makes.
+  struct Fork {
+    Member source;
+    Member destination;
+  };
+  struct Budget {
+    int32_t tokens;
+    int32_t output_rows;
+  };
+
+  bool Admit(SequenceGroup* group, TimePoint now);
+  void ChooseDecodes(Budget& budget, std::vector<Member>& decodes);
+  bool ChooseChunk(SequenceGroup* group, Budget& budget, std::vector<Chunk>& chunks);
+  void EmitForks(StepPlan& plan, UnderWay& under_way);
+  void EmitChunk(const Chunk& chunk, StepPlan& plan, UnderWay& under_way);
+  void EmitDecode(const Member& member, StepPlan& plan, UnderWay& under_way);
+  StepSequence& EmitSequence(const Member& member, int32_t count, StepPlan& plan, UnderWay& under_way);
+  void EmitSample(const Member& member, int32_t output_row, StepPlan& plan, UnderWay& under_way);
+  void ForkChoices(SequenceGroup* group);
+  void MaybeRelease(const Member& member);
+
+  const SchedulerOptions options_;
+  BlockPool blocks_;
+  std::vector<int32_t> free_slots_;
+  std::vector<int32_t> blocks_sent_;  // [slots] how much of its table the workers know
+  std::deque<SequenceGroup*> waiting_;
+  int64_t waiting_tokens_ = 0;
+  std::vector<SequenceGroup*> running_;  // in order of admission
+  std::vector<SequenceGroup*> retired_;
+  size_t next_decode_ = 0;  // where the last step's decodes ended, so that a tight budget goes around
+  int64_t next_step_ = 0;
+  std::deque<UnderWay> under_way_;
+  std::vector<Fork> forks_;
+  std::vector<int32_t> released_slots_;
+  std::vector<SlotAdmission> admitted_;
+};
+
+}  // namespace yoio
+
+#endif  // YOIO_ENGINE_SCHEDULER_H_

@@ -1,0 +1,60 @@
+// A request as the scheduler sees it: token ids and counts, nothing else.
+#ifndef YOIO_ENGINE_SEQUENCE_H_
+#define YOIO_ENGINE_SEQUENCE_H_
+
+#include <cstdint>
+#include <vector>
+
+#include "base/clock.h"
+#include "engine/block_pool.h"
+#include "engine/request.h"
+
+namespace yoio {
+
+// One of a group's choices. "Planned" counts what plans say, "delivered" what results have said; with a
+// pipeline of depth d the first runs ahead of the second by up to d steps.
+struct Sequence {
+  int32_t slot = -1;            // -1: not admitted
+  std::vector<Block> blocks;    // every block it can ever need, taken at admission, in logical order
+  int32_t planned_tokens = 0;   // positions whose keys and values some plan has written
+  int32_t planned_outputs = 0;  // tokens that some plan has drawn
+  int32_t delivered_outputs = 0;
+  int32_t last_token = -1;        // the newest delivered one
+  int64_t last_sample_step = -1;  // where the newest planned one is drawn
+  int32_t last_sample_row = -1;
+  int32_t in_flight = 0;  // steps under way that touch its slot or blocks
+  bool ended = false;     // never planned again; slot and blocks return once in_flight is 0
+};
+
+// The n choices of one request, which share a prompt. Engine thread only. Owned by the engine, which keeps it
+// alive until Scheduler::TakeRetired has returned it.
+struct SequenceGroup {
+  virtual ~SequenceGroup() = default;
+
+  std::vector<int32_t> prompt;
+  SamplingParams sampling;
+  LogprobParams logprobs;
+  std::vector<int32_t> stop_ids;  // end-of-sequence ids among them, unless ignored
+  int32_t min_tokens = 0;
+  int32_t max_tokens = 0;
+  bool score_only = false;
+  int32_t n = 1;
+
+  bool paused = false;  // set by the engine: its reader is behind
+
+  std::vector<Sequence> choices;  // filled at admission; choices[0] runs the prompt
+  int32_t prefill_chunks = 0;
+  int32_t decode_steps = 0;
+  TimePoint first_scheduled{};
+
+  // Prompt tokens that run: the last one only matters to what follows it.
+  int32_t prompt_tokens_to_run() const { return static_cast<int32_t>(prompt.size()) - (score_only ? 1 : 0); }
+  // Tokens one choice can cache: the last token drawn is never fed.
+  int32_t max_cached_tokens() const {
+    return static_cast<int32_t>(prompt.size()) + (max_tokens > 0 ? max_tokens - 1 : 0);
+  }
+};
+
+}  // namespace yoio
+
+#endif  // YOIO_ENGINE_SEQUENCE_H_

@@ -1,0 +1,96 @@
+// One step of the engine as flat plain data: what the scheduler decides and every rank executes alike.
+#ifndef YOIO_ENGINE_STEP_PLAN_H_
+#define YOIO_ENGINE_STEP_PLAN_H_
+
+#include <cstdint>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "engine/event.h"
+#include "engine/request.h"
+
+namespace yoio {
+
+// A sequence slot begins a new life. Rank-local state of the slot's former sequence is forgotten.
+struct SlotAdmission {
+  int32_t slot;
+  SamplingParams sampling;
+  std::vector<int32_t> stop_ids;  // banned while output position < min_tokens; end-of-sequence ids among them
+  int32_t min_tokens = 0;
+  std::vector<int32_t> prompt_ids;  // only when a penalty needs them
+  std::vector<int32_t> output_ids;  // generated before, on re-admission, when a penalty needs them
+};
+
+// Consecutive tokens of one sequence in this step.
+struct StepSequence {
+  int32_t slot;
+  int32_t token_begin;      // index into StepPlan::token_ids
+  int32_t token_count;      // >= 1
+  int32_t start_position;   // logical position of the first of them
+  int32_t new_block_begin;  // the blocks that join this slot's table: a range of StepPlan::new_blocks
+  int32_t new_block_count;
+};
+
+// A copy done before anything else in the step.
+struct BlockCopy {
+  int32_t source;
+  int32_t destination;
+};
+
+// Draws one token from one output row.
+struct SampleRow {
+  int32_t output_row;
+  int32_t slot;             // whose sampling parameters and history
+  int32_t sample_index;     // which of the request's n choices
+  int32_t output_position;  // 0 for the first generated token
+  bool logprob;
+  int32_t top_n;
+};
+
+// Reads the log-probability of one given token from one output row.
+struct ScoreRow {
+  int32_t output_row;
+  int32_t target;
+  int32_t top_n;
+};
+
+struct StepPlan {
+  int64_t step = 0;
+  std::vector<int32_t> released_slots;
+  std::vector<SlotAdmission> admitted;
+  std::vector<BlockCopy> block_copies;  // global group, block ids
+  std::vector<BlockCopy> ring_copies;   // window group, sequence slots
+  std::vector<StepSequence> sequences;  // those with prompt tokens first
+  std::vector<int32_t> new_blocks;      // block ids of the global group
+
+  // Prompt tokens first, then generated ones: the two run through different products (invariant I5).
+  std::vector<int32_t> token_ids;  // an id, or -1 - r: the token sampled in sample row r of the previous step
+  std::vector<int32_t> positions;
+  int32_t num_prompt_tokens = 0;
+
+  std::vector<int32_t> output_tokens;  // ascending indices of tokens whose logits somebody needs
+  std::vector<SampleRow> samples;
+  std::vector<ScoreRow> scores;
+
+  bool empty() const { return token_ids.empty(); }
+};
+
+struct SampledToken {
+  TokenRecord record;
+  bool invalid = false;  // a logit was NaN: the request ends INTERNAL and record is meaningless
+};
+
+struct StepResult {
+  int64_t step = 0;
+  std::vector<SampledToken> samples;  // as StepPlan::samples
+  std::vector<TokenRecord> scores;    // as StepPlan::scores
+};
+
+// The plan as bytes and back, for ranks that are not threads of this process. INVALID_ARGUMENT when the bytes
+// are not a plan.
+std::string Serialize(const StepPlan& plan);
+
+}  // namespace yoio
+
+#endif  // YOIO_ENGINE_STEP_PLAN_H_

@@ -1,0 +1,64 @@
+#include "engine/worker_group.h"
+
+#include <algorithm>
+#include <utility>
+
+#include "base/check.h"
+#include "base/status.h"
+
+namespace yoio {
+
+absl::StatusOr<std::unique_ptr<WorkerGroup>> WorkerGroup::Create(const WorkerGroupOptions& options) {
+  auto group = std::unique_ptr<WorkerGroup>(new WorkerGroup(options.depth));
+  YOIO_ASSIGN_OR_RETURN(auto comms, MakeCommunicators(CommunicatorKind::kLocal, options.world));
+  group->ranks_.resize(options.world);
+  for (int rank = 0; rank < options.world; ++rank) {
+    group->ranks_[rank].comm = std::move(comms[rank]);
+    group->ranks_[rank].plans =
+        std::make_unique<BoundedQueue<std::shared_ptr<const StepPlan>>>(options.depth);
+  }
+  BoundedQueue<absl::Status> ready(options.world);
+  for (int rank = 0; rank < options.world; ++rank) {
+    WorkerOptions worker = options.worker;
+    worker.comm = group->ranks_[rank].comm.get();
+    worker.threads = std::max(1, options.threads / options.world);
+    if (rank != 0) worker.progress = nullptr;
+    group->ranks_[rank].thread =
+        std::thread([group = group.get(), rank, worker, &ready] { group->RunRank(rank, worker, ready); });
+  }
+  absl::Status first_error;
+  for (int rank = 0; rank < options.world; ++rank) first_error.Update(*ready.Pop());
+  if (!first_error.ok()) return first_error;
+  return group;
+}
+
+void WorkerGroup::RunRank(int rank, const WorkerOptions& options, BoundedQueue<absl::Status>& ready) {
+  auto worker = Worker::Create(options);
+  ready.Push(worker.status());  // `ready` may be gone from here on
+  if (!worker.ok()) return;
+  while (const auto plan = ranks_[rank].plans->Pop()) {
+    absl::StatusOr<StepResult> result = (*worker)->Run(**plan);
+    if (rank == 0) results_.Push(std::move(result));
+  }
+}
+
+WorkerGroup::~WorkerGroup() {
+  for (Rank& rank : ranks_) rank.plans->Close();
+  results_.Close();
+  for (Rank& rank : ranks_) {
+    if (rank.thread.joinable()) rank.thread.join();
+  }
+}
+
+void WorkerGroup::Submit(StepPlan plan) {
+  const auto shared = std::make_shared<const StepPlan>(std::move(plan));
+  for (Rank& rank : ranks_) YOIO_CHECK(rank.plans->Push(shared));
+}
+
+absl::StatusOr<StepResult> WorkerGroup::Wait() {
+  auto result = results_.Pop();
+  YOIO_CHECK(result.has_value());
+  return *std::move(result);
+}
+
+}  // namespace yoio

@@ -1,0 +1,94 @@
+#include "tests/parity/model_harness.h"
+
+#include <utility>
+
+#include "base/status.h"
+#include "engine/checkpoint/config.h"
+#include "engine/checkpoint/safetensors.h"
+#include "tests/support/spawn_ranks.h"
+
+namespace yoio::test {
+
+absl::StatusOr<std::unique_ptr<ModelHarness>> ModelHarness::Create(const HarnessOptions& options) {
+  auto harness = std::unique_ptr<ModelHarness>(new ModelHarness(options));
+  const std::string dense = std::string(YOIO_SOURCE_DIR) + "/tests/parity/dense.json";
+  YOIO_ASSIGN_OR_RETURN(harness->config_, ReadModelConfig(options.dir, options.dense ? dense : ""));
+  YOIO_ASSIGN_OR_RETURN(const auto checkpoint, Checkpoint::Open(options.dir));
+  YOIO_ASSIGN_OR_RETURN(harness->backend_, kernels::MakeBackend(kernels::DeviceKind::kCpu, 0));
+  YOIO_ASSIGN_OR_RETURN(harness->comms_, MakeCommunicators(CommunicatorKind::kLocal, options.world));
+
+  const int blocks = (options.max_tokens + kernels::kBlockTokens - 1) / kernels::kBlockTokens;
+  const CacheGeometry geometry{.num_blocks = blocks * options.max_sequences,
+                               .max_sequences = options.max_sequences,
+                               .max_blocks_per_sequence = blocks,
+                               .ring_tokens = CacheGeometry::RingTokens(harness->config_.plan)};
+  const StepLimits limits{options.max_step_tokens, options.max_output_rows};
+  harness->blocks_given_.assign(options.max_sequences, 0);
+  harness->ranks_.resize(options.world);
+  const ModelConfig& config = harness->config_;
+  kernels::Backend& backend = *harness->backend_;
+  for (int i = 0; i < options.world; ++i) {
+    Rank& rank = harness->ranks_[i];
+    YOIO_ASSIGN_OR_RETURN(const Shard shard, Shard::Make(config, i, options.world));
+    YOIO_ASSIGN_OR_RETURN(rank.stream, backend.NewStream(options.threads));
+    YOIO_ASSIGN_OR_RETURN(rank.weights,
+                          Weights::Load(config, shard, *checkpoint, backend, *rank.stream, nullptr));
+    YOIO_ASSIGN_OR_RETURN(rank.cache, KvCache::Create(config, shard, geometry, backend));
+    rank.model = std::make_unique<Model>(ModelParts{.config = &config,
+                                                    .shard = shard,
+                                                    .weights = rank.weights.get(),
+                                                    .cache = rank.cache.get(),
+                                                    .backend = &backend,
+                                                    .comm = harness->comms_[i].get(),
+                                                    .stream = rank.stream.get()},
+                                         limits);
+    YOIO_RETURN_IF_ERROR(rank.model->Allocate());
+  }
+  return harness;
+}
+
+StepPlan ModelHarness::MakePlan(const std::vector<Piece>& pieces) {
+  StepPlan plan;
+  plan.step = step_++;
+  for (const Piece& piece : pieces) {
+    const auto count = static_cast<int32_t>(piece.ids.size());
+    const auto begin = static_cast<int32_t>(plan.token_ids.size());
+    const int32_t needed = (piece.start + count + kernels::kBlockTokens - 1) / kernels::kBlockTokens;
+    int32_t& given = blocks_given_[piece.slot];
+    StepSequence sequence{.slot = piece.slot,
+                          .token_begin = begin,
+                          .token_count = count,
+                          .start_position = piece.start,
+                          .new_block_begin = static_cast<int32_t>(plan.new_blocks.size()),
+                          .new_block_count = std::max(0, needed - given)};
+    for (; given < needed; ++given) plan.new_blocks.push_back(given * options_.max_sequences + piece.slot);
+    plan.sequences.push_back(sequence);
+    for (int32_t i = 0; i < count; ++i) plan.positions.push_back(piece.start + i);
+    plan.token_ids.insert(plan.token_ids.end(), piece.ids.begin(), piece.ids.end());
+    for (const int32_t offset : piece.outputs) plan.output_tokens.push_back(begin + offset);
+    if (!piece.generated) plan.num_prompt_tokens = static_cast<int32_t>(plan.token_ids.size());
+  }
+  return plan;
+}
+
+absl::StatusOr<StepOutput> ModelHarness::Run(const std::vector<Piece>& pieces) {
+  const StepPlan plan = MakePlan(pieces);
+  StepOutput output;
+  output.logits.resize(plan.output_tokens.size() * config_.vocab_size);
+  const auto sink = [&](int first_row, int num_rows, const float* logits) {
+    std::copy(logits, logits + static_cast<int64_t>(num_rows) * config_.vocab_size,
+              output.logits.begin() + static_cast<int64_t>(first_row) * config_.vocab_size);
+  };
+  YOIO_RETURN_IF_ERROR(SpawnRanks(
+      comms_, [&](Communicator& comm) { return ranks_[comm.rank()].model->Forward(plan, {}, sink); }));
+  if (config_.plan.indexers.empty() || plan.output_tokens.empty()) return output;
+  const IndexSet& index = ranks_[0].model->last_index();
+  const int32_t* positions = ranks_[0].model->last_index_positions();
+  for (int row = 0; row < index.num_rows; ++row) {
+    const int32_t* first = positions + static_cast<int64_t>(row) * index.top_k;
+    output.positions.emplace_back(first, first + index.count[row]);
+  }
+  return output;
+}
+
+}  // namespace yoio::test
