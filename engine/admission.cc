@@ -4,7 +4,8 @@
 #include <cmath>
 #include <limits>
 #include <random>
-#include <string_view>
+#include <string>
+#include <type_traits>
 #include <utility>
 
 #include "absl/container/flat_hash_set.h"
@@ -25,12 +26,17 @@ absl::Status InRange(const char* field, const std::optional<T>& value, double lo
   const double number = static_cast<double>(*value);
   const bool inside = (open ? number > low : number >= low) && number <= high && std::isfinite(number);
   if (inside) return absl::OkStatus();
-  if (high == kInfinity) {
-    return absl::InvalidArgumentError(absl::StrFormat("%s must be a finite number %s %g, got %g", field,
-                                                      open ? "above" : "of at least", low, number));
+  std::string expected;
+  if (low == -kInfinity) {
+    expected = "finite";
+  } else if (high < kInfinity) {
+    expected = absl::StrFormat("in %c%g, %g]", open ? '(' : '[', low, high);
+  } else if (std::is_integral_v<T>) {
+    expected = absl::StrFormat("at least %g", low);
+  } else {
+    expected = absl::StrFormat("a finite number %s %g", open ? "above" : "of at least", low);
   }
-  return absl::InvalidArgumentError(
-      absl::StrFormat("%s must be in %c%g, %g], got %g", field, open ? '(' : '[', low, high, number));
+  return absl::InvalidArgumentError(absl::StrFormat("%s must be %s, got %.10g", field, expected, number));
 }
 
 absl::Status AtMost(const char* field, size_t count, int64_t most, const char* unit) {
@@ -48,7 +54,7 @@ absl::Status InVocabulary(const char* field, int32_t id, const ModelInfo& model)
 absl::Status CheckSampling(const Request& request, const ModelInfo& model, const Limits& limits) {
   YOIO_RETURN_IF_ERROR(InRange("temperature", request.temperature, 0, kInfinity));
   YOIO_RETURN_IF_ERROR(InRange("top_p", request.top_p, 0, 1, /*open=*/true));
-  YOIO_RETURN_IF_ERROR(InRange("top_k", request.top_k, 0, std::numeric_limits<int32_t>::max()));
+  YOIO_RETURN_IF_ERROR(InRange("top_k", request.top_k, 0, kInfinity));
   YOIO_RETURN_IF_ERROR(InRange("min_p", request.min_p, 0, 1));
   YOIO_RETURN_IF_ERROR(
       InRange("repetition_penalty", request.repetition_penalty, 0, kInfinity, /*open=*/true));
@@ -76,9 +82,8 @@ absl::Status CheckStops(const Request& request, const ModelInfo& model, const Li
     if (text.empty()) return absl::InvalidArgumentError("stop must hold no empty string");
     YOIO_RETURN_IF_ERROR(AtMost("stop", text.size(), limits.max_stop_string_bytes, "bytes in each string"));
   }
-  YOIO_RETURN_IF_ERROR(
-      InRange<int64_t>("min_tokens", stop.min_tokens, 0, std::numeric_limits<int32_t>::max()));
-  YOIO_RETURN_IF_ERROR(InRange("max_tokens", request.max_tokens, 1, std::numeric_limits<int32_t>::max()));
+  YOIO_RETURN_IF_ERROR(InRange<int32_t>("min_tokens", stop.min_tokens, 0, kInfinity));
+  YOIO_RETURN_IF_ERROR(InRange("max_tokens", request.max_tokens, 1, kInfinity));
   if (request.max_tokens.has_value() && stop.min_tokens > *request.max_tokens) {
     return absl::InvalidArgumentError(absl::StrFormat("min_tokens must be at most max_tokens, got %d and %d",
                                                       stop.min_tokens, *request.max_tokens));
@@ -116,8 +121,11 @@ absl::Status CheckRequest(const Request& request, const ModelInfo& model, const 
   }
   YOIO_RETURN_IF_ERROR(CheckSampling(request, model, limits));
   YOIO_RETURN_IF_ERROR(CheckStops(request, model, limits));
-  YOIO_RETURN_IF_ERROR(InRange<int64_t>("n", request.n, 1, std::min(limits.max_n, limits.max_sequences)));
-  return InRange<int64_t>("top_logprobs", request.logprobs.top_n, 0,
+  YOIO_RETURN_IF_ERROR(InRange<int32_t>("n", request.n, 1, std::min(limits.max_n, limits.max_sequences)));
+  if (request.time_budget.has_value() && *request.time_budget <= Duration::zero()) {
+    return absl::InvalidArgumentError("time_budget must be above 0");
+  }
+  return InRange<int32_t>("top_logprobs", request.logprobs.top_n, 0,
                           std::min(limits.max_top_logprobs, model.vocab_size));
 }
 

@@ -46,8 +46,7 @@ ModelInfo Describe(const EngineOptions& options, const ModelConfig& config, cons
 // grown.
 absl::Status WarmUp(WorkerGroup& workers) {
   StepPlan plan;
-  plan.admitted.push_back(
-      {.slot = 0, .sampling = {.temperature = 0}, .stop_ids = {}, .prompt_ids = {}, .output_ids = {}});
+  plan.admitted.push_back({.slot = 0, .sampling = {}, .stop_ids = {}, .prompt_ids = {}, .output_ids = {}});
   plan.new_blocks = {0};
   plan.sequences.push_back({.slot = 0,
                             .token_begin = 0,
@@ -87,7 +86,8 @@ absl::StatusOr<MemoryPlan> Engine::DryRun(const EngineOptions& options) {
 
 absl::StatusOr<std::unique_ptr<Engine>> Engine::Create(const EngineOptions& options) {
   YOIO_RETURN_IF_ERROR(CheckDevice(options));
-  EngineParts parts{.options = options};
+  EngineParts parts;
+  parts.options = options;
   YOIO_ASSIGN_OR_RETURN(ModelConfig config, ReadModelConfig(options.model_dir, options.config_override));
   parts.config = std::make_unique<ModelConfig>(std::move(config));
   YOIO_ASSIGN_OR_RETURN(const SamplingParams defaults, ReadSamplingDefaults(options.model_dir));

@@ -4,6 +4,7 @@
 #include <cstdio>
 #include <utility>
 
+#include "absl/strings/str_cat.h"
 #include "base/status.h"
 #include "engine/admission.h"
 #include "engine/errors.h"
@@ -22,8 +23,8 @@ constexpr Duration kPausedPoll = std::chrono::milliseconds(5);
 
 EngineImpl::EngineImpl(EngineParts parts)
     : parts_(std::move(parts)),
-      registry_(kMaxLiveRequests),
       scheduler_(parts_.scheduler),
+      registry_(kMaxLiveRequests),
       text_pool_(parts_.options.text_threads, kTextQueue) {
   PublishLoad();
   thread_ = std::thread([this] { Run(); });
@@ -39,8 +40,7 @@ EngineImpl::~EngineImpl() {
   thread_.join();
 }
 
-// --- Any thread
-// ------------------------------------------------------------------------------------------------------
+// --- Any thread ---
 
 absl::Status EngineImpl::Submit(Request request, std::shared_ptr<Outbox> outbox) {
   YOIO_RETURN_IF_ERROR(CheckRequest(request, parts_.model, parts_.limits));
@@ -48,40 +48,45 @@ absl::Status EngineImpl::Submit(Request request, std::shared_ptr<Outbox> outbox)
   live->request = std::move(request);
   live->outbox = std::move(outbox);
   YOIO_RETURN_IF_ERROR(registry_.Add(live));
+  absl::Status status;
   if (std::holds_alternative<std::vector<int32_t>>(live->request.prompt)) {
-    Prepare(live);
-  } else if (!text_pool_.TryRun([this, live] { Prepare(live); })) {
-    registry_.Remove(*live);
-    return WithReason(absl::StatusCode::kResourceExhausted, kReasonQueueFull,
-                      "too many prompts are waiting to be tokenized; try again later");
+    status = Prepare(live);
+  } else if (!text_pool_.TryRun([this, live] {
+               absl::Status refused = Prepare(live);
+               if (refused.ok()) return;
+               registry_.Remove(*live);
+               live->outbox->End(std::move(refused));
+             })) {
+    status = WithReason(absl::StatusCode::kResourceExhausted, kReasonQueueFull,
+                        "too many prompts are waiting to be tokenized; try again later");
   }
-  return absl::OkStatus();
+  if (!status.ok()) registry_.Remove(*live);
+  return status;
 }
 
-void EngineImpl::Prepare(const std::shared_ptr<LiveRequest>& live) {
+absl::Status EngineImpl::Prepare(const std::shared_ptr<LiveRequest>& live) {
   Request& request = live->request;
   std::vector<int32_t> prompt;
   if (auto* ids = std::get_if<std::vector<int32_t>>(&request.prompt)) {
     prompt = std::move(*ids);
   } else {
-    auto encoded = parts_.tokenizer->Encode(std::get<std::string>(request.prompt));
-    if (!encoded.ok()) return Refuse(*live, encoded.status());
-    prompt = *std::move(encoded);
-    if (absl::Status status = CheckPrompt(request, prompt, parts_.model); !status.ok())
-      return Refuse(*live, status);
+    YOIO_ASSIGN_OR_RETURN(prompt, parts_.tokenizer->Encode(std::get<std::string>(request.prompt)));
+    YOIO_RETURN_IF_ERROR(CheckPrompt(request, prompt, parts_.model));
   }
   request.prompt = std::string();
   Resolve(request, std::move(prompt), parts_.model, *live);
   if (!scheduler_.CanEverRun(*live)) {
-    return Refuse(*live, absl::InvalidArgumentError(
-                             "prompt, max_tokens and n together need more than the whole cache"));
+    return absl::InvalidArgumentError("prompt, max_tokens and n together need more than the whole cache");
   }
   live->tokenized = Clock::now();
   live->choice_open.assign(live->n, true);
   live->open_choices = live->n;
   live->tokens_of_choice.assign(live->n, 0);
   request.deadline = std::min(request.deadline, request.arrival + parts_.options.max_request_time);
-  if (request.time_budget.has_value()) live->budget_end = request.arrival + *request.time_budget;
+  if (request.time_budget.has_value()) {
+    // The sum of a longer one could overflow, and the deadline comes first anyway.
+    live->budget_end = request.arrival + std::min(*request.time_budget, parts_.options.max_request_time);
+  }
 
   const ResponderOptions options{.prompt_tokens = static_cast<int32_t>(live->prompt.size()),
                                  .n = live->n,
@@ -95,11 +100,7 @@ void EngineImpl::Prepare(const std::shared_ptr<LiveRequest>& live) {
                                     mailbox_.Post(StopCommand{weak, choice});
                                   });
   mailbox_.Post(SubmitCommand{live});
-}
-
-void EngineImpl::Refuse(const LiveRequest& live, absl::Status status) {
-  registry_.Remove(live);
-  live.outbox->End(std::move(status));
+  return absl::OkStatus();
 }
 
 absl::Status EngineImpl::Cancel(std::string_view tenant, std::string_view request_id, absl::Status reason) {
@@ -119,6 +120,12 @@ absl::StatusOr<std::string> EngineImpl::Detokenize(const std::vector<int32_t>& i
                                                    bool skip_special_tokens) const {
   if (parts_.tokenizer == nullptr)
     return absl::UnimplementedError("text needs a tokenizer, and this model has none");
+  const int32_t vocab_size = parts_.tokenizer->vocab_size();
+  for (const int32_t id : ids) {
+    if (id >= 0 && id < vocab_size) continue;
+    return absl::InvalidArgumentError(
+        absl::StrCat("token_ids must hold token ids in [0, ", vocab_size, "), got ", id));
+  }
   return parts_.tokenizer->Decode(ids, skip_special_tokens);
 }
 
@@ -147,8 +154,7 @@ absl::Status EngineImpl::Drain(TimePoint deadline) {
   return absl::DeadlineExceededError("requests were still running at the end of the drain");
 }
 
-// --- Engine thread
-// ---------------------------------------------------------------------------------------------------
+// --- Engine thread ---
 
 void EngineImpl::Run() {
   int under_way = 0;
@@ -161,14 +167,14 @@ void EngineImpl::Run() {
       parts_.workers->Submit(std::move(plan));
       ++under_way;
     }
-    if (under_way == parts_.depth || (idle && under_way > 0)) {
+    const bool wait = idle && under_way == 0;
+    if (under_way == parts_.depth || (idle && !wait)) {
       Deliver(parts_.workers->Wait());
       --under_way;
-    } else if (idle) {
-      mailbox_.WaitUntil(next_look);
     }
     ForgetRetired();
     PublishLoad();
+    if (wait) mailbox_.WaitUntil(next_look);
   }
   for (; under_way > 0; --under_way) Deliver(parts_.workers->Wait());
   ForgetRetired();
@@ -230,10 +236,9 @@ TimePoint EngineImpl::Police(TimePoint now) {
                              "the deadline, or the server's --max-request-time, has passed"));
     } else if (now >= live->budget_end) {
       for (int32_t choice = 0; choice < live->n; ++choice) {
-        if (!live->choice_open[choice]) continue;
-        live->responder->Finish(choice, {FinishReason::kTimeBudget});
-        EndChoice(*live, choice);
+        if (live->choice_open[choice]) live->responder->Finish(choice, {FinishReason::kTimeBudget});
       }
+      Complete(*live);
     } else if (full_since.has_value() && now - *full_since >= parts_.options.stall_timeout) {
       Fail(*live, WithReason(absl::StatusCode::kAborted, kReasonSlowReader,
                              "the reader fell behind for longer than --stall-timeout"));
@@ -261,6 +266,7 @@ void EngineImpl::ReportProgress(LiveRequest& live, TimePoint now) {
 }
 
 void EngineImpl::Deliver(absl::StatusOr<StepResult> result) {
+  if (dead_) return;
   if (!result.ok()) return Die(result.status());
   const TimePoint now = Clock::now();
   Scheduler::Delivery delivery = scheduler_.Deliver(*result);
@@ -324,14 +330,14 @@ void EngineImpl::DeliverScores(Scheduler::Scores& scores, TimePoint now) {
 
 void EngineImpl::EndChoice(LiveRequest& live, int32_t choice) {
   if (!live.choice_open[choice]) return;
+  if (live.open_choices == 1) return Complete(live);
   live.choice_open[choice] = false;
   --live.open_choices;
-  if (!live.choices.empty()) scheduler_.End(&live, choice);
-  if (live.open_choices == 0) Complete(live);
+  scheduler_.End(&live, choice);
 }
 
 void EngineImpl::Complete(LiveRequest& live) {
-  scheduler_.EndAll(&live);
+  Close(live);
   SummaryEvent summary;
   summary.usage.prompt_tokens = static_cast<int32_t>(live.prompt.size());
   summary.timing = TimingOf(live, Clock::now());
@@ -341,11 +347,15 @@ void EngineImpl::Complete(LiveRequest& live) {
 
 void EngineImpl::Fail(LiveRequest& live, absl::Status status) {
   if (live.open_choices == 0) return;
+  Close(live);
+  registry_.Remove(live);
+  live.responder->Fail(std::move(status));
+}
+
+void EngineImpl::Close(LiveRequest& live) {
   live.open_choices = 0;
   live.choice_open.assign(live.n, false);
   scheduler_.EndAll(&live);
-  registry_.Remove(live);
-  live.responder->Fail(std::move(status));
 }
 
 void EngineImpl::FailAll(const absl::Status& status) {
@@ -371,6 +381,7 @@ void EngineImpl::PublishLoad() {
 }
 
 void EngineImpl::Die(absl::Status status) {
+  dead_ = true;
   std::fprintf(stderr, "yoio engine failed: %s\n", status.ToString().c_str());
   const absl::Status failure = WithReason(absl::StatusCode::kUnavailable, kReasonEngineFailed,
                                           "the engine has failed; this server will restart");

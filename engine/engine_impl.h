@@ -56,9 +56,8 @@ class EngineImpl : public Engine {
 
  private:
   // Text pool, or the caller's thread for a prompt of ids: the last stop before the queue.
-  void Prepare(const std::shared_ptr<LiveRequest>& live);
-  // Ends a request that never reached the engine thread.
-  void Refuse(const LiveRequest& live, absl::Status status);
+  // When it fails the request has not reached the engine thread and never will.
+  absl::Status Prepare(const std::shared_ptr<LiveRequest>& live);
 
   // Everything below: engine thread.
   void Run();
@@ -76,20 +75,23 @@ class EngineImpl : public Engine {
   void EndChoice(LiveRequest& live, int32_t choice);
   void Complete(LiveRequest& live);
   void Fail(LiveRequest& live, absl::Status status);
+  // No choice of it is open any more.
+  void Close(LiveRequest& live);
   void FailAll(const absl::Status& status);
   void ForgetRetired();
   void PublishLoad();
   void Die(absl::Status status);
 
   EngineParts parts_;
+  Scheduler scheduler_;  // outlives every request, as its blocks must
   Registry registry_;
   Mailbox mailbox_;
-  Scheduler scheduler_;
   TextPool text_pool_;
   // Alive, or ended but with blocks still in a step under way.
   absl::flat_hash_map<SequenceGroup*, std::shared_ptr<LiveRequest>> live_;
   std::vector<Command> commands_;
   absl::Status refusal_;  // not OK: whatever still arrives ends with it
+  bool dead_ = false;     // a step has failed: results mean nothing any more
   int64_t generated_tokens_ = 0;
   int64_t prompt_tokens_ = 0;
   int64_t steps_ = 0;

@@ -28,6 +28,8 @@ absl::Status CheckOptions(const EngineOptions& options, const ModelConfig& confi
   YOIO_RETURN_IF_ERROR(at_least("--max-output-rows", options.max_output_rows, 1));
   YOIO_RETURN_IF_ERROR(at_least("--max-model-len", options.max_model_len, 0));
   YOIO_RETURN_IF_ERROR(at_least("--kv-cache-bytes", options.kv_cache_bytes, 0));
+  YOIO_RETURN_IF_ERROR(at_least("--threads", options.threads, 0));
+  YOIO_RETURN_IF_ERROR(at_least("--default-max-tokens", options.default_max_tokens, 1));
   if (options.max_model_len > config.max_position_embeddings) {
     return absl::InvalidArgumentError(
         absl::StrFormat("--max-model-len must be at most max_position_embeddings of config.json, %d, got %d",
@@ -68,7 +70,15 @@ absl::StatusOr<Sizing> PlanMemory(const EngineOptions& options, const ModelConfi
   if (cache_bytes == 0) {
     const int64_t available = AvailableMemoryBytes();
     const int64_t reserve = std::max(kMinReserve, available / 10);
-    cache_bytes = (available - reserve) / world - memory.weight_bytes - memory.activation_bytes;
+    const int64_t needed = memory.weight_bytes + memory.activation_bytes;
+    cache_bytes = (available - reserve) / world - needed;
+    if (cache_bytes <= 0) {
+      return absl::ResourceExhaustedError(absl::StrFormat(
+          "%d rank(s) need %d bytes each for weights and activations, but only %d bytes are available and %d "
+          "of "
+          "them are kept in reserve: use a smaller model or a larger machine, or lower --max-step-tokens",
+          world, needed, available, reserve));
+    }
   }
   const int64_t ring_bytes = memory.bytes_per_ring * options.max_sequences;
   const int64_t left = cache_bytes - ring_bytes;

@@ -1,6 +1,7 @@
 #include "engine/scheduler.h"
 
 #include <algorithm>
+#include <numeric>
 #include <utility>
 
 #include "base/check.h"
@@ -100,7 +101,9 @@ void Scheduler::ChooseDecodes(Budget& budget, std::vector<Member>& decodes) {
       const Sequence& sequence = group->choices[choice];
       if (sequence.ended || sequence.planned_outputs == 0 || sequence.planned_outputs >= group->max_tokens)
         continue;
-      ready.push_back({group, choice});
+      // Its newest token is known, or the previous step draws it: no plan can name an older step's rows.
+      const bool known = sequence.delivered_outputs == sequence.planned_outputs;
+      if (known || sequence.last_sample_step == next_step_ - 1) ready.push_back({group, choice});
     }
   }
   const size_t room = static_cast<size_t>(std::min(budget.tokens, budget.output_rows));
@@ -134,26 +137,18 @@ bool Scheduler::ChooseChunk(SequenceGroup* group, Budget& budget, std::vector<Ch
 }
 
 void Scheduler::EmitForks(StepPlan& plan, UnderWay& under_way) {
-  for (const Fork& fork : std::exchange(forks_, {})) {
-    Sequence& source = fork.source.sequence();
-    if (!fork.destination.sequence().ended) {
-      const int32_t prompt = static_cast<int32_t>(fork.source.group->prompt.size());
-      if (prompt % options_.block_tokens != 0) {
-        const int32_t partial = prompt / options_.block_tokens;
-        plan.block_copies.push_back(
-            {source.blocks[partial].id(), fork.destination.sequence().blocks[partial].id()});
-      }
-      plan.ring_copies.push_back({source.slot, fork.destination.sequence().slot});
-      ++source.in_flight;
-      ++fork.destination.sequence().in_flight;
-      under_way.touched.push_back(fork.source);
-      under_way.touched.push_back(fork.destination);
+  for (const Member& fork : std::exchange(forks_, {})) {
+    const Member source{fork.group, 0};
+    const int32_t prompt = static_cast<int32_t>(fork.group->prompt.size());
+    const int32_t partial = prompt / options_.block_tokens;
+    if (prompt % options_.block_tokens != 0) {
+      plan.block_copies.push_back(
+          {source.sequence().blocks[partial].id(), fork.sequence().blocks[partial].id()});
     }
-    // The hold that ForkChoices took is replaced by the one above.
-    --source.in_flight;
-    --fork.destination.sequence().in_flight;
-    MaybeRelease(fork.source);
-    MaybeRelease(fork.destination);
+    plan.ring_copies.push_back({source.sequence().slot, fork.sequence().slot});
+    // The holds that ForkChoices took pass on to this step.
+    under_way.touched.push_back(source);
+    under_way.touched.push_back(fork);
   }
 }
 
@@ -212,17 +207,14 @@ void Scheduler::EmitDecode(const Member& member, StepPlan& plan, UnderWay& under
   Sequence& sequence = member.sequence();
   const StepSequence step = EmitSequence(member, 1, plan, under_way);
   const bool known = sequence.delivered_outputs == sequence.planned_outputs;
-  YOIO_CHECK(known || sequence.last_sample_step == plan.step - 1)
-      << "token drawn in step " << sequence.last_sample_step;
   plan.token_ids.push_back(known ? sequence.last_token : -1 - sequence.last_sample_row);
   plan.output_tokens.push_back(step.token_begin);
-  ++member.group->decode_steps;
+  if (std::exchange(member.group->last_decode_step, plan.step) != plan.step) ++member.group->decode_steps;
   EmitSample(member, static_cast<int32_t>(plan.output_tokens.size()) - 1, plan, under_way);
 }
 
 void Scheduler::EmitSample(const Member& member, int32_t output_row, StepPlan& plan, UnderWay& under_way) {
   Sequence& sequence = member.sequence();
-  if (sequence.ended) return;
   sequence.last_sample_step = plan.step;
   sequence.last_sample_row = static_cast<int32_t>(plan.samples.size());
   plan.samples.push_back({.output_row = output_row,
@@ -242,12 +234,11 @@ void Scheduler::ForkChoices(SequenceGroup* group) {
   const int32_t shared = static_cast<int32_t>(group->prompt.size()) / options_.block_tokens;
   for (int32_t choice = 1; choice < group->n; ++choice) {
     Sequence& sequence = group->choices[choice];
-    if (sequence.ended) continue;
     sequence.blocks.insert(sequence.blocks.begin(), source.blocks.begin(), source.blocks.begin() + shared);
     sequence.planned_tokens = source.planned_tokens;
     ++source.in_flight;  // held until the copies are planned
     ++sequence.in_flight;
-    forks_.push_back({{group, 0}, {group, choice}});
+    forks_.push_back({group, choice});
   }
 }
 
@@ -256,6 +247,8 @@ Scheduler::Delivery Scheduler::Deliver(StepResult& result) {
   UnderWay under_way = std::move(under_way_.front());
   under_way_.pop_front();
   YOIO_CHECK_EQ(result.samples.size(), under_way.samples.size());
+  YOIO_CHECK_EQ(static_cast<int64_t>(result.scores.size()),
+                std::accumulate(under_way.score_counts.begin(), under_way.score_counts.end(), int64_t{0}));
 
   Delivery delivery;
   for (size_t i = 0; i < under_way.samples.size(); ++i) {
@@ -273,18 +266,14 @@ Scheduler::Delivery Scheduler::Deliver(StepResult& result) {
     }
     if (!scores.group->choices[0].ended) delivery.scores.push_back(std::move(scores));
   }
-  for (const Member& member : under_way.touched) {
-    --member.sequence().in_flight;
-    MaybeRelease(member);
-  }
+  for (const Member& member : under_way.touched) LetGo(member);
   return delivery;
 }
 
 void Scheduler::End(SequenceGroup* group, int32_t choice) {
-  Sequence& sequence = group->choices[choice];
-  if (sequence.ended) return;
-  sequence.ended = true;
-  MaybeRelease({group, choice});
+  YOIO_CHECK_GT(group->choices[choice].planned_outputs, 0)
+      << "choice " << choice << " ends alone in its prompt";
+  EndSequence({group, choice});
 }
 
 void Scheduler::EndAll(SequenceGroup* group) {
@@ -294,14 +283,25 @@ void Scheduler::EndAll(SequenceGroup* group) {
     retired_.push_back(group);
     return;
   }
-  // Forks that were never planned let go of their sequences first.
-  std::erase_if(forks_, [&](const Fork& fork) {
-    if (fork.source.group != group) return false;
-    --fork.source.sequence().in_flight;
-    --fork.destination.sequence().in_flight;
-    return true;
-  });
-  for (int32_t choice = 0; choice < static_cast<int32_t>(group->choices.size()); ++choice) End(group, choice);
+  for (int32_t choice = 0; choice < static_cast<int32_t>(group->choices.size()); ++choice) {
+    EndSequence({group, choice});
+  }
+}
+
+void Scheduler::EndSequence(const Member& member) {
+  Sequence& sequence = member.sequence();
+  if (sequence.ended) return;
+  sequence.ended = true;
+  if (std::erase(forks_, member) > 0) {  // its copies are not needed any more
+    --sequence.in_flight;
+    LetGo({member.group, 0});
+  }
+  MaybeRelease(member);
+}
+
+void Scheduler::LetGo(const Member& member) {
+  --member.sequence().in_flight;
+  MaybeRelease(member);
 }
 
 void Scheduler::MaybeRelease(const Member& member) {

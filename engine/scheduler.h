@@ -29,12 +29,12 @@ class Scheduler {
  public:
   explicit Scheduler(const SchedulerOptions& options);
 
-  // Blocks that `group` needs, over all its choices. A group that needs more than num_blocks or max_sequences
-  // must not be added.
+  // Blocks that `group` needs, over all its choices. Any thread.
   int32_t BlocksNeeded(const SequenceGroup& group) const;
+  // Whether they and its slots exist at all. Any thread.
   bool CanEverRun(const SequenceGroup& group) const;
 
-  // The group joins the queue.
+  // The group joins the queue. CanEverRun must hold.
   void Add(SequenceGroup* group);
 
   // The next step, or an empty plan when there is nothing to do. Steps are numbered from 0 without gaps;
@@ -58,9 +58,10 @@ class Scheduler {
   // Takes the result of the oldest step under way.
   Delivery Deliver(StepResult& result);
 
-  // The choice is never planned again; what steps under way compute for it is dropped.
+  // The choice, for which a plan has drawn a token, is never planned again; what steps under way compute for
+  // it is dropped. Before that a group can only end as a whole.
   void End(SequenceGroup* group, int32_t choice);
-  // As End for every choice; a waiting group leaves the queue.
+  // As End for every choice, at any time; a waiting group leaves the queue.
   void EndAll(SequenceGroup* group);
 
   // Groups whose slots and blocks have all returned since the last call.
@@ -80,6 +81,7 @@ class Scheduler {
     SequenceGroup* group;
     int32_t choice;
     Sequence& sequence() const { return group->choices[choice]; }
+    bool operator==(const Member&) const = default;
   };
   // What a plan computes, remembered until its result comes back.
   struct UnderWay {
@@ -91,11 +93,6 @@ class Scheduler {
   struct Chunk {
     Member member;
     int32_t count;  // tokens
-  };
-  // A fork whose copies the next plan makes.
-  struct Fork {
-    Member source;
-    Member destination;
   };
   struct Budget {
     int32_t tokens;
@@ -111,6 +108,8 @@ class Scheduler {
   StepSequence& EmitSequence(const Member& member, int32_t count, StepPlan& plan, UnderWay& under_way);
   void EmitSample(const Member& member, int32_t output_row, StepPlan& plan, UnderWay& under_way);
   void ForkChoices(SequenceGroup* group);
+  void EndSequence(const Member& member);
+  void LetGo(const Member& member);
   void MaybeRelease(const Member& member);
 
   const SchedulerOptions options_;
@@ -124,7 +123,7 @@ class Scheduler {
   size_t next_decode_ = 0;  // where the last step's decodes ended, so that a tight budget goes around
   int64_t next_step_ = 0;
   std::deque<UnderWay> under_way_;
-  std::vector<Fork> forks_;
+  std::vector<Member> forks_;  // choices whose copies of choice 0 the next plan makes
   std::vector<int32_t> released_slots_;
   std::vector<SlotAdmission> admitted_;
 };

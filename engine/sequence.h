@@ -44,7 +44,8 @@ struct SequenceGroup {
 
   std::vector<Sequence> choices;  // filled at admission; choices[0] runs the prompt
   int32_t prefill_chunks = 0;
-  int32_t decode_steps = 0;
+  int32_t decode_steps = 0;  // steps that drew a token after the first, whatever the number of choices
+  int64_t last_decode_step = -1;
   TimePoint first_scheduled{};
 
   // Prompt tokens that run: the last one only matters to what follows it.

@@ -21,10 +21,10 @@ struct WorkerOptions {
   const Checkpoint* checkpoint = nullptr;  // null: dummy weights; needed only during Create
   uint64_t dummy_seed = 1;
   Sizing sizing;
-  kernels::Backend* backend = nullptr;  // outlives the worker
-  Communicator* comm = nullptr;         // this rank's; outlives the worker
-  int threads = 1;                      // this rank's share
-  Weights::Progress progress;           // called on the rank's thread
+  kernels::Backend* backend = nullptr;   // outlives the worker
+  Communicator* comm = nullptr;          // this rank's; outlives the worker
+  int threads = 1;                       // this rank's share
+  Weights::Progress progress = nullptr;  // called on the rank's thread
 };
 
 // Created, used and destroyed on the rank's own thread.

@@ -21,7 +21,8 @@ absl::StatusOr<std::unique_ptr<WorkerGroup>> WorkerGroup::Create(const WorkerGro
   for (int rank = 0; rank < options.world; ++rank) {
     WorkerOptions worker = options.worker;
     worker.comm = group->ranks_[rank].comm.get();
-    worker.threads = std::max(1, options.threads / options.world);
+    const int spare = rank < options.threads % options.world ? 1 : 0;
+    worker.threads = std::max(1, options.threads / options.world + spare);
     if (rank != 0) worker.progress = nullptr;
     group->ranks_[rank].thread =
         std::thread([group = group.get(), rank, worker, &ready] { group->RunRank(rank, worker, ready); });

@@ -30,7 +30,8 @@ const BytePairEncoder::Merge* BytePairEncoder::FindMerge(int32_t left, int32_t r
 void BytePairEncoder::Encode(std::string_view word, Scratch& scratch, std::vector<int32_t>& ids) const {
   YOIO_CHECK_LT(word.size(), size_t{std::numeric_limits<int32_t>::max()});
   if (!whole_words_.empty()) {
-    if (const auto found = whole_words_.find(absl::string_view(word.data(), word.size())); found != whole_words_.end()) {
+    if (const auto found = whole_words_.find(absl::string_view(word.data(), word.size()));
+        found != whole_words_.end()) {
       ids.push_back(found->second);
       return;
     }

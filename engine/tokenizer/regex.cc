@@ -9,7 +9,6 @@
 #include "absl/strings/str_cat.h"
 #include "base/check.h"
 #include "base/status.h"
-#include "engine/files/strict_json.h"
 #include "engine/tokenizer/regex_syntax.h"
 
 namespace yoio {
@@ -58,8 +57,7 @@ absl::StatusOr<Regex> Regex::Compile(std::string_view pattern) {
   uint32_t matches_empty = 0;
   pcre2_pattern_info(regex.code_.get(), PCRE2_INFO_MATCHEMPTY, &matches_empty);
   if (matches_empty != 0) {
-    return absl::InvalidArgumentError(
-        absl::StrCat("pattern ", Quoted(pattern), ": one that can match the empty string is not supported"));
+    return absl::InvalidArgumentError("one that can match the empty string is not supported");
   }
   return regex;
 }
@@ -79,8 +77,7 @@ absl::StatusOr<Regex> Regex::CompileWith(std::string_view pattern, unsigned opti
                           &offset, context));
   pcre2_compile_context_free(context);
   if (code == nullptr) {
-    return absl::InvalidArgumentError(
-        absl::StrCat("pattern ", Quoted(pattern), " at byte ", offset, ": ", ErrorText(error)));
+    return absl::InvalidArgumentError(absl::StrCat("near byte ", offset, ": ", ErrorText(error)));
   }
   // Where this fails the interpreter matches instead: the same results, several times slower.
   pcre2_jit_compile(code.get(), PCRE2_JIT_COMPLETE);

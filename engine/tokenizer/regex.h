@@ -40,7 +40,7 @@ class Regex {
   };
 
   // `pattern` is in the syntax of regex_syntax.h. INVALID_ARGUMENT when it is malformed, uses something that
-  // cannot be translated, or can match the empty string.
+  // cannot be translated, or can match the empty string; the message says where, not in which pattern.
   static absl::StatusOr<Regex> Compile(std::string_view pattern);
   // Matches exactly `text`, which is not empty.
   static absl::StatusOr<Regex> CompileLiteral(std::string_view text);

@@ -3,7 +3,6 @@
 #include "absl/strings/ascii.h"
 #include "absl/strings/str_cat.h"
 #include "base/status.h"
-#include "engine/files/strict_json.h"
 
 namespace yoio {
 namespace {
@@ -36,8 +35,7 @@ class Translator {
   }
 
   absl::Status Refuse(const std::string& what) const {
-    return absl::InvalidArgumentError(
-        absl::StrCat("pattern ", Quoted(pattern_), " at byte ", position_, ": ", what, " is not supported"));
+    return absl::InvalidArgumentError(absl::StrCat("at byte ", position_, ": ", what, " is not supported"));
   }
 
   // One character, escape, list or group opening outside a list.
@@ -100,17 +98,20 @@ class Translator {
     if (Peek() == '^') Copy(1);
     if (Peek() == ']') return Refuse("']' as the first member of a list");
     const size_t first = position_;
+    bool after_dash = false;  // one that may make a range
     while (!AtEnd() && Peek() != ']') {
-      const bool after_dash = position_ > first && pattern_[position_ - 1] == '-';
       if (Peek() == '[') return Refuse("a list inside a list");
       if (Rest().starts_with("&&")) return Refuse("an intersection of lists");
       if (Peek() != '\\') {
+        after_dash = Peek() == '-' && position_ > first;
         Copy(1);
         continue;
       }
-      const bool is_set = Rest().size() > 1 && std::string_view("pPsSdD").find(Rest()[1]) != std::string_view::npos;
+      const bool is_set =
+          Rest().size() > 1 && std::string_view("pPsSdD").find(Rest()[1]) != std::string_view::npos;
       if (is_set && after_dash) return Refuse("a range that ends in a set");
       YOIO_RETURN_IF_ERROR(Escape(/*in_list=*/true));
+      after_dash = false;
       // After a set a dash is itself, in both; said explicitly, because a set may have become ranges.
       if (is_set && Peek() == '-') {
         output_.push_back('\\');

@@ -1,10 +1,12 @@
 // The forward pass against the PyTorch reference, on random models whose contexts are longer than top_k.
+#include <algorithm>
 #include <cmath>
 #include <cstring>
 #include <string>
 #include <tuple>
 #include <vector>
 
+#include "base/check.h"
 #include "engine/checkpoint/safetensors.h"
 #include "gtest/gtest.h"
 #include "tests/parity/model_harness.h"
