@@ -150,17 +150,17 @@ void ScoreBlock(const Workspace& space, int64_t stride, int head_dim, int begin,
 }
 
 // Replaces the scores of keys outside the queries' ranges. `position` is that of the block's first key.
-void HideKeys(const int32_t* range_begin, const int32_t* range_end, int64_t stride, int begin, int end,
+void HideKeys(const int32_t* range_first, const int32_t* range_last, int64_t stride, int begin, int end,
               int32_t position, float* scores) {
   const Floats d;
   const hn::RebindToSigned<Floats> di;
   const Vector hidden = hn::Set(d, kHidden);
   for (int64_t query = 0; query < stride; query += kLanes) {
-    const auto first = hn::Load(di, range_begin + query);
-    const auto last = hn::Load(di, range_end + query);
+    const auto first = hn::Load(di, range_first + query);
+    const auto last = hn::Load(di, range_last + query);
     for (int j = begin; j < end; ++j) {
       const auto p = hn::Set(di, position + j);
-      const auto outside = hn::Or(hn::Lt(p, first), hn::Ge(p, last));
+      const auto outside = hn::Or(hn::Lt(p, first), hn::Gt(p, last));
       float* score = scores + j * stride + query;
       hn::Store(hn::IfThenElse(hn::RebindMask(d, outside), hidden, hn::Load(d, score)), d, score);
     }
@@ -242,11 +242,11 @@ void AddValuesOf(int num_queries, const float* weights, int64_t stride, const fl
 
 // One block of keys, at the positions from `position` on, for all queries of a run.
 void AttendBlock(const Workspace& space, int num_queries, int64_t stride, int head_dim,
-                 const int32_t* range_begin, const int32_t* range_end, bool all_seen, int32_t position,
+                 const int32_t* range_first, const int32_t* range_last, bool all_seen, int32_t position,
                  int begin, int end, const KeyRows& rows, const KeyRows& next) {
   HWY_ALIGN float factors[kMaxQueries];
   ScoreBlock(space, stride, head_dim, begin, end, rows, next);
-  if (!all_seen) HideKeys(range_begin, range_end, stride, begin, end, position, space.scores);
+  if (!all_seen) HideKeys(range_first, range_last, stride, begin, end, position, space.scores);
   SoftmaxBlock(stride, begin, end, space.scores, space.range, factors);
   for (int query = 0; query < num_queries; query += kQueries) {
     AddValuesOf<kQueries>(std::min(kQueries, num_queries - query), space.scores + query, stride,
@@ -288,12 +288,12 @@ void AttendRange(const AttentionProblem& problem, const Run& run, int32_t begin,
   const int group = problem.heads / problem.kv_heads;
   const int num_queries = run.num_rows * group;
   const int64_t stride = RoundUp(num_queries, kLanes);
-  HWY_ALIGN int32_t range_begin[kMaxQueries] = {};
-  HWY_ALIGN int32_t range_end[kMaxQueries] = {};
+  HWY_ALIGN int32_t range_first[kMaxQueries] = {};
+  HWY_ALIGN int32_t range_last[kMaxQueries] = {};  // 0 hides nothing that counts
   KeyRange seen_by_all = run.ranges[0];
   for (int row = 0; row < run.num_rows; ++row) {
-    std::fill_n(range_begin + row * group, group, run.ranges[row].begin);
-    std::fill_n(range_end + row * group, group, run.ranges[row].end);
+    std::fill_n(range_first + row * group, group, run.ranges[row].begin);
+    std::fill_n(range_last + row * group, group, run.ranges[row].end - 1);
     seen_by_all.begin = std::max(seen_by_all.begin, run.ranges[row].begin);
     seen_by_all.end = std::min(seen_by_all.end, run.ranges[row].end);
   }
@@ -318,7 +318,7 @@ void AttendRange(const AttentionProblem& problem, const Run& run, int32_t begin,
     const int first = std::max(0, begin - position) / kKeys * kKeys;
     const int last = static_cast<int>(RoundUp(std::min(kBlockTokens, end - position), kKeys));
     const bool all_seen = position + first >= seen_by_all.begin && position + last <= seen_by_all.end;
-    AttendBlock(space, num_queries, stride, head_dim, range_begin, range_end, all_seen, position, first, last,
+    AttendBlock(space, num_queries, stride, head_dim, range_first, range_last, all_seen, position, first, last,
                 current, next);
   }
 }

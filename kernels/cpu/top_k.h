@@ -18,17 +18,25 @@ struct KeyInterval {
 inline constexpr int kMaxBins = 1 << 11;
 
 // Neighbours in a row often share a bin. Counting them in turn in two copies of the histogram halves the time
-// that one increment waits for the one before; four copies gain nothing more and crowd the first-level cache.
+// that one increment waits for the one before.
 inline constexpr int kHistogramCopies = 2;
 
-// A contiguous part of a row, worked on by one thread. Lives in that thread's scratch.
+// Vector loops may write this many elements behind the last candidate.
+inline constexpr int kCandidateSlack = 64;
+
+// A contiguous part of a row, worked on by one thread. Lives in that thread's scratch, its candidates behind
+// it.
 struct RowPart {
+  RowPart* next;  // to the right in the row, null for the last
   int begin;
   int end;
-  int above;     // keys above the interval: winners for certain
-  int in_bin;    // keys in the bin that became the interval
+  uint32_t* keys;       // [num_candidates], room for all keys of the part and kCandidateSlack more
+  uint32_t* positions;  // as keys, ascending
+  int num_candidates;
+  int above;     // candidates above the interval: winners for certain
+  int in_bin;    // candidates in the bin that became the interval
   int taken;     // how many of those win, lowest positions first
-  int32_t* out;  // above + taken positions
+  int32_t* out;  // [above + taken]
   uint32_t histogram[kHistogramCopies][kMaxBins];
 };
 

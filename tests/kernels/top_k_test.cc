@@ -119,6 +119,23 @@ TEST_P(TopKTest, OnePlaceLeftForTheTies) {
   }
 }
 
+// Whatever part of a row is looked at first, the rest may be different: high scores at regular distances, or
+// in one stretch of the text.
+TEST_P(TopKTest, PeriodsAndClusters) {
+  for (int length : {20000, 40001}) {
+    Random random(length);
+    for (int period : {17, 19, 21, 37, 39, 41, 64}) {
+      std::vector<float> scores = random.Normals(length);
+      for (int i = 0; i < length; i += period) scores[i] += 1000.0f;
+      ExpectExact(scores, 2048);
+    }
+    std::vector<float> scores = random.Normals(length);
+    for (int i = length - 500; i < length; ++i) scores[i] += 10.0f;
+    ExpectExact(scores, 400);
+    ExpectExact(scores, 600);
+  }
+}
+
 // A ReLU indexer gives thousands of exact zeros, and a low-contrast row puts all scores into one histogram
 // bin.
 TEST_P(TopKTest, ManyZerosAndOneBin) {

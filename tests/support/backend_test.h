@@ -15,6 +15,7 @@
 
 #include "base/check.h"
 #include "gtest/gtest.h"
+#include "hwy/targets.h"
 #include "kernels/backend.h"
 
 namespace yoio::test {
@@ -83,14 +84,37 @@ class DeviceArray {
   kernels::Buffer buffer_;
 };
 
+// Where a test runs: a device, and on a CPU one of the instruction sets that this machine has and that
+// kernels are compiled for, so that what an older machine would run is tested here.
+struct TestDevice {
+  kernels::DeviceKind kind;
+  int64_t instruction_set;
+};
+
+inline std::vector<TestDevice> TestDevices() {
+  std::vector<TestDevice> devices;
+  for (const int64_t instruction_set : hwy::SupportedAndGeneratedTargets()) {
+    devices.push_back({kernels::DeviceKind::kCpu, instruction_set});
+  }
+  return devices;
+}
+
+inline std::string TestDeviceName(const ::testing::TestParamInfo<TestDevice>& info) {
+  if (info.param.kind == kernels::DeviceKind::kCuda) return "Cuda";
+  return std::string("Cpu") + hwy::TargetName(info.param.instruction_set);
+}
+
 // A test with a backend and, for each number of threads asked for, a stream.
-class BackendTest : public ::testing::TestWithParam<kernels::DeviceKind> {
+class BackendTest : public ::testing::TestWithParam<TestDevice> {
  protected:
   void SetUp() override {
-    absl::StatusOr<std::unique_ptr<kernels::Backend>> backend = kernels::MakeBackend(GetParam(), 0);
+    UseInstructionSets(GetParam().instruction_set);
+    absl::StatusOr<std::unique_ptr<kernels::Backend>> backend = kernels::MakeBackend(GetParam().kind, 0);
     ASSERT_TRUE(backend.ok()) << backend.status().ToString();
     backend_ = *std::move(backend);
   }
+
+  void TearDown() override { UseInstructionSets(0); }
 
   kernels::Backend& backend() { return *backend_; }
 
@@ -115,19 +139,21 @@ class BackendTest : public ::testing::TestWithParam<kernels::DeviceKind> {
   }
 
  private:
+  // Dispatches to the best of `instruction_sets`; 0 stands for all that the machine has.
+  static void UseInstructionSets(int64_t instruction_sets) {
+    hwy::SetSupportedTargetsForTest(instruction_sets);
+    hwy::GetChosenTarget().Update(hwy::SupportedTargets());
+  }
+
   std::unique_ptr<kernels::Backend> backend_;
   std::map<int, std::unique_ptr<kernels::Stream>> streams_;
 };
 
-inline std::string DeviceName(const ::testing::TestParamInfo<kernels::DeviceKind>& info) {
-  return info.param == kernels::DeviceKind::kCpu ? "Cpu" : "Cuda";
-}
-
 }  // namespace yoio::test
 
 // Runs every TEST_P of `Suite` (a BackendTest) on each backend whose operations exist.
-#define YOIO_TEST_ON_BACKENDS(Suite)                                                              \
-  INSTANTIATE_TEST_SUITE_P(Backends, Suite, ::testing::Values(::yoio::kernels::DeviceKind::kCpu), \
-                           ::yoio::test::DeviceName)
+#define YOIO_TEST_ON_BACKENDS(Suite)                                                          \
+  INSTANTIATE_TEST_SUITE_P(Backends, Suite, ::testing::ValuesIn(::yoio::test::TestDevices()), \
+                           ::yoio::test::TestDeviceName)
 
 #endif  // YOIO_TESTS_SUPPORT_BACKEND_TEST_H_

@@ -1,0 +1,265 @@
+#include <algorithm>
+
+#include "tests/kernels/attention_reference.h"
+#include "tests/support/backend_test.h"
+#include "tests/support/random.h"
+
+namespace yoio::test {
+namespace {
+
+using kernels::kBlockTokens;
+using kernels::PagedRow;
+
+struct Shape {
+  int heads;
+  int kv_heads;
+  int head_dim;
+  int gap = 0;  // floats between the rows of q
+
+  int q_width() const { return heads * head_dim; }
+  int q_stride() const { return q_width() + gap; }
+  int token_width() const { return kv_heads * 2 * head_dim; }
+};
+
+constexpr Shape kShapes[] = {
+    {.heads = 4, .kv_heads = 4, .head_dim = 16},
+    {.heads = 8, .kv_heads = 4, .head_dim = 64, .gap = 9},
+    {.heads = 3, .kv_heads = 1, .head_dim = 128},
+    {.heads = 7, .kv_heads = 1, .head_dim = 32, .gap = 16},
+};
+
+// Two sequences in a paged cache, their blocks in no order among blocks of NaN. Tokens past a sequence's
+// length are NaN.
+class Cache {
+ public:
+  static constexpr int kSequences = 2;
+  static constexpr int kMaxTokens = 1700;
+  static constexpr int kMaxBlocks = (kMaxTokens + kBlockTokens - 1) / kBlockTokens;
+
+  Cache(const Shape& shape, Random& random)
+      : shape_(shape), tables(random.Permutation(2 * kSequences * kMaxBlocks)) {
+    tables.resize(kSequences * kMaxBlocks);
+    const size_t width = shape.token_width();
+    tokens.assign(2 * kSequences * kMaxBlocks * kBlockTokens * width, PoisonValue<float>());
+    for (int sequence = 0; sequence < kSequences; ++sequence) {
+      for (int position = 0; position < kMaxTokens; ++position) {
+        const std::vector<float> token = random.Normals(width);
+        std::copy(token.begin(), token.end(), tokens.begin() + Slot(sequence, position) * width);
+      }
+    }
+  }
+
+  int32_t Slot(int sequence, int position) const {
+    return tables[sequence * kMaxBlocks + position / kBlockTokens] * kBlockTokens + position % kBlockTokens;
+  }
+  KeyValue At(int32_t slot, int kv_head) const {
+    const float* k =
+        &tokens[static_cast<size_t>(slot) * shape_.token_width() + kv_head * 2 * shape_.head_dim];
+    return {k, k + shape_.head_dim};
+  }
+
+ private:
+  Shape shape_;
+
+ public:
+  std::vector<int32_t> tables;  // [kSequences, kMaxBlocks]
+  std::vector<float> tokens;    // [slots, kv_heads, 2, head_dim]
+};
+
+class PagedAttentionTest : public BackendTest {
+ protected:
+  // `q` is [rows, q_stride].
+  std::vector<float> Dense(const Shape& shape, const Cache& cache, const std::vector<float>& q,
+                           const std::vector<PagedRow>& rows, int num_threads = 2) {
+    const DeviceArray<float> device_q = Upload(q), device_cache = Upload(cache.tokens);
+    const DeviceArray<int32_t> device_tables = Upload(cache.tables);
+    const DeviceArray<PagedRow> device_rows = Upload(rows);
+    const DeviceArray<float> out = Poisoned<float>(rows.size() * shape.q_width());
+    backend().DenseAttention({.q = device_q.data(),
+                              .q_stride = shape.q_stride(),
+                              .cache = device_cache.data(),
+                              .block_tables = device_tables.data(),
+                              .max_blocks = Cache::kMaxBlocks,
+                              .rows = device_rows.data(),
+                              .num_rows = static_cast<int>(rows.size()),
+                              .heads = shape.heads,
+                              .kv_heads = shape.kv_heads,
+                              .head_dim = shape.head_dim,
+                              .out = out.data()},
+                             stream(num_threads));
+    return out.Read();
+  }
+
+  // `chosen` holds the slots of each row; entries past a row's count are poison.
+  std::vector<float> Sparse(const Shape& shape, const Cache& cache, const std::vector<float>& q,
+                            const std::vector<std::vector<int32_t>>& chosen, int num_threads = 2) {
+    size_t top_k = 0;
+    std::vector<int32_t> count, slots;
+    for (const std::vector<int32_t>& row : chosen) {
+      count.push_back(static_cast<int32_t>(row.size()));
+      top_k = std::max(top_k, row.size() + 3);
+    }
+    for (const std::vector<int32_t>& row : chosen) {
+      slots.insert(slots.end(), row.begin(), row.end());
+      slots.insert(slots.end(), top_k - row.size(), PoisonValue<int32_t>());
+    }
+    const DeviceArray<float> device_q = Upload(q), device_cache = Upload(cache.tokens);
+    const DeviceArray<int32_t> device_slots = Upload(slots), device_count = Upload(count);
+    const DeviceArray<float> out = Poisoned<float>(chosen.size() * shape.q_width());
+    backend().SparseAttention({.q = device_q.data(),
+                               .q_stride = shape.q_stride(),
+                               .cache = device_cache.data(),
+                               .slots = device_slots.data(),
+                               .count = device_count.data(),
+                               .top_k = static_cast<int>(top_k),
+                               .num_rows = static_cast<int>(chosen.size()),
+                               .heads = shape.heads,
+                               .kv_heads = shape.kv_heads,
+                               .head_dim = shape.head_dim,
+                               .out = out.data()},
+                              stream(num_threads));
+    return out.Read();
+  }
+
+  std::vector<float> Queries(const Shape& shape, size_t num_rows, Random& random) {
+    return random.Normals(num_rows * shape.q_stride());
+  }
+};
+
+// All rows over the given slots each, in double.
+void ExpectReference(const Shape& shape, const Cache& cache, const std::vector<float>& q,
+                     const std::vector<std::vector<int32_t>>& slots, const std::vector<float>& actual) {
+  std::vector<double> expected, bound;
+  for (size_t row = 0; row < slots.size(); ++row) {
+    for (int head = 0; head < shape.heads; ++head) {
+      std::vector<KeyValue> tokens;
+      for (const int32_t slot : slots[row])
+        tokens.push_back(cache.At(slot, head / (shape.heads / shape.kv_heads)));
+      AppendAttention(&q[row * shape.q_stride() + head * shape.head_dim], tokens, shape.head_dim, expected,
+                      bound);
+    }
+  }
+  EXPECT_TRUE(AllNear(actual, expected, bound))
+      << "heads " << shape.heads << "/" << shape.kv_heads << " x " << shape.head_dim;
+}
+
+std::vector<int32_t> AllSlots(const Cache& cache, const PagedRow& row) {
+  std::vector<int32_t> slots;
+  for (int position = 0; position < row.length; ++position) slots.push_back(cache.Slot(row.slot, position));
+  return slots;
+}
+
+// `count` of the row's tokens, in logical order.
+std::vector<int32_t> SomeSlots(const Cache& cache, const PagedRow& row, int count, Random& random) {
+  std::vector<int32_t> positions = random.Permutation(row.length);
+  positions.resize(count);
+  std::sort(positions.begin(), positions.end());
+  for (int32_t& position : positions) position = cache.Slot(row.slot, position);
+  return positions;
+}
+
+std::vector<PagedRow> Consecutive(int slot, int length, int count) {
+  std::vector<PagedRow> rows;
+  for (int i = 0; i < count; ++i) rows.push_back({slot, length + i});
+  return rows;
+}
+
+std::vector<float> RowOf(const std::vector<float>& values, size_t width, size_t row) {
+  return {values.begin() + row * width, values.begin() + (row + 1) * width};
+}
+
+TEST_P(PagedAttentionTest, DenseMatchesTheDefinition) {
+  for (const Shape& shape : kShapes) {
+    Random random(shape.heads);
+    const Cache cache(shape, random);
+    std::vector<std::vector<PagedRow>> batches = {
+        {{0, 1}}, {{1, 64}}, {{0, 65}, {1, 513}, {1, 1}}, {{1, 1700}}};
+    for (const int num_rows : {3, 17, 65}) batches.push_back(Consecutive(num_rows % 2, 490, num_rows));
+    for (const std::vector<PagedRow>& rows : batches) {
+      const std::vector<float> q = Queries(shape, rows.size(), random);
+      std::vector<std::vector<int32_t>> slots;
+      for (const PagedRow& row : rows) slots.push_back(AllSlots(cache, row));
+      ExpectReference(shape, cache, q, slots, Dense(shape, cache, q, rows));
+    }
+  }
+}
+
+TEST_P(PagedAttentionTest, SparseMatchesTheDefinition) {
+  for (const Shape& shape : kShapes) {
+    Random random(shape.head_dim);
+    const Cache cache(shape, random);
+    for (const int num_rows : {1, 3, 17}) {
+      std::vector<std::vector<int32_t>> chosen;
+      for (int i = 0; i < num_rows; ++i) {
+        constexpr int kCounts[] = {1, 5, 64, 100, 513, 1200};
+        const PagedRow row = {i % Cache::kSequences, 1300 + i};
+        chosen.push_back(SomeSlots(cache, row, kCounts[(i + num_rows) % 6], random));
+      }
+      const std::vector<float> q = Queries(shape, num_rows, random);
+      ExpectReference(shape, cache, q, chosen, Sparse(shape, cache, q, chosen));
+    }
+  }
+}
+
+// Choosing every token is dense attention, to the bit.
+TEST_P(PagedAttentionTest, SparseOverAllTokensIsDense) {
+  for (const Shape& shape : kShapes) {
+    Random random(11);
+    const Cache cache(shape, random);
+    const std::vector<PagedRow> rows = {{1, 700}, {0, 64}, {0, 1}, {1, 1537}};
+    const std::vector<float> q = Queries(shape, rows.size(), random);
+    std::vector<std::vector<int32_t>> chosen;
+    for (const PagedRow& row : rows) chosen.push_back(AllSlots(cache, row));
+    EXPECT_TRUE(SameBits(Sparse(shape, cache, q, chosen), Dense(shape, cache, q, rows)));
+  }
+}
+
+// Invariant I5. One thread computes a run at a time, three share the ranges of few runs: all paths must
+// agree.
+TEST_P(PagedAttentionTest, DenseBatchesAndThreadsDoNotChangeBits) {
+  for (const Shape& shape : kShapes) {
+    Random random(12);
+    const Cache cache(shape, random);
+    std::vector<PagedRow> rows = Consecutive(0, 1000, 70);
+    rows.push_back({1, 1700});
+    rows.push_back({0, 3});
+    const std::vector<float> q = Queries(shape, rows.size(), random);
+    const std::vector<float> one = Dense(shape, cache, q, rows, 1);
+    for (const int num_threads : {2, 3})
+      EXPECT_TRUE(SameBits(Dense(shape, cache, q, rows, num_threads), one));
+    for (const size_t row : {0, 15, 33, 69, 70, 71}) {
+      for (const int num_threads : {1, 3}) {
+        const std::vector<float> alone =
+            Dense(shape, cache, RowOf(q, shape.q_stride(), row), {rows[row]}, num_threads);
+        EXPECT_TRUE(SameBits(alone, RowOf(one, shape.q_width(), row))) << "row " << row;
+      }
+    }
+  }
+}
+
+TEST_P(PagedAttentionTest, SparseBatchesAndThreadsDoNotChangeBits) {
+  for (const Shape& shape : kShapes) {
+    Random random(13);
+    const Cache cache(shape, random);
+    std::vector<std::vector<int32_t>> chosen;
+    for (int row = 0; row < 20; ++row) {
+      chosen.push_back(SomeSlots(cache, {row % 2, 1650}, row == 7 ? 1 : 60 * row + 40, random));
+    }
+    const std::vector<float> q = Queries(shape, chosen.size(), random);
+    const std::vector<float> one = Sparse(shape, cache, q, chosen, 1);
+    for (const int num_threads : {2, 3})
+      EXPECT_TRUE(SameBits(Sparse(shape, cache, q, chosen, num_threads), one));
+    for (const size_t row : {0, 7, 12, 19}) {
+      for (const int num_threads : {1, 3}) {
+        const std::vector<float> alone =
+            Sparse(shape, cache, RowOf(q, shape.q_stride(), row), {chosen[row]}, num_threads);
+        EXPECT_TRUE(SameBits(alone, RowOf(one, shape.q_width(), row))) << "row " << row;
+      }
+    }
+  }
+}
+
+YOIO_TEST_ON_BACKENDS(PagedAttentionTest);
+
+}  // namespace
+}  // namespace yoio::test
