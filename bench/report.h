@@ -1,0 +1,37 @@
+// A table of measurements, and the same as JSON: {name, value, unit, floor, ratio, hardware, command}.
+#ifndef YOIO_BENCH_REPORT_H_
+#define YOIO_BENCH_REPORT_H_
+
+#include <string>
+#include <vector>
+
+namespace yoio::bench {
+
+struct Result {
+  std::string name;  // what/shape/context/batch
+  double value = 0;
+  std::string unit;  // us, GB/s, GFLOP/s, tokens/s
+  double floor = 0;  // the bound that the machine's own ceiling sets, in the same unit; 0: this is a ceiling
+};
+
+class Report {
+ public:
+  // The command line becomes part of each result.
+  Report(int argc, char** argv);
+
+  // Keeps the result and prints its row at once. The ratio is the share of the ceiling that was reached:
+  // floor / value for times, value / floor for rates.
+  void Add(Result result);
+
+  // Writes all results to `path`, unless it is empty. False, with a line on standard error, when that fails.
+  bool Write(const std::string& path) const;
+
+ private:
+  std::string hardware_;
+  std::string command_;
+  std::vector<Result> results_;
+};
+
+}  // namespace yoio::bench
+
+#endif  // YOIO_BENCH_REPORT_H_
