@@ -14,6 +14,8 @@ namespace {
 
 using kernels::kBlockTokens;
 
+// Cache slots of tokens are counted in 32 bits.
+constexpr int32_t kMostTokens = std::numeric_limits<int32_t>::max();
 constexpr int64_t kMinReserve = int64_t{512} << 20;
 
 int32_t BlocksFor(int32_t tokens) { return (tokens + kBlockTokens - 1) / kBlockTokens; }
@@ -54,6 +56,11 @@ absl::StatusOr<Sizing> PlanMemory(const EngineOptions& options, const ModelConfi
   sizing.limits = {options.max_step_tokens, std::min(options.max_output_rows, options.max_step_tokens)};
   sizing.cache.max_sequences = options.max_sequences;
   sizing.cache.ring_tokens = CacheGeometry::RingTokens(config.plan);
+  const int32_t most_rings = kMostTokens / std::max(1, sizing.cache.ring_tokens);
+  if (options.max_sequences > most_rings) {
+    return absl::InvalidArgumentError(
+        absl::StrFormat("--max-sequences must be at most %d, got %d", most_rings, options.max_sequences));
+  }
 
   MemoryPlan& memory = sizing.memory;
   memory.device = "cpu";
@@ -83,9 +90,9 @@ absl::StatusOr<Sizing> PlanMemory(const EngineOptions& options, const ModelConfi
   const int64_t ring_bytes = memory.bytes_per_ring * options.max_sequences;
   const int64_t left = cache_bytes - ring_bytes;
   const int32_t whole = BlocksFor(sizing.max_model_len);
-  // More blocks than all slots can fill would never be used, and slots are counted in 32 bits.
-  const int64_t useful = std::min<int64_t>(static_cast<int64_t>(whole) * options.max_sequences,
-                                           std::numeric_limits<int32_t>::max() / kBlockTokens);
+  // More blocks than all sequences can fill would never be used.
+  const int64_t useful =
+      std::min<int64_t>(static_cast<int64_t>(whole) * options.max_sequences, kMostTokens / kBlockTokens);
   const int64_t blocks = block_bytes == 0 ? useful : std::min(useful, left / block_bytes);
   if (left <= 0 || blocks < 1) {
     return absl::ResourceExhaustedError(

@@ -131,8 +131,8 @@ std::span<int32_t> Restrict(const Shape& shape, int top_k, float top_p, std::vec
     kept = SelectTop(shape.logits, top_k, order);
     for (int32_t id : kept) total += PortableExp(shape.Scaled(shape.logits[id]));
   } else {
-    total = SumExp(shape.logits.data(), static_cast<int>(shape.logits.size()), shape.highest,
-                   shape.temperature);
+    total =
+        SumExp(shape.logits.data(), static_cast<int>(shape.logits.size()), shape.highest, shape.temperature);
     kept = NucleusCandidates(shape, top_p, total, order);
   }
   return top_p < 1.0f ? KeepNucleus(shape, top_p * total, kept) : kept;
@@ -143,10 +143,10 @@ class LogSoftmax {
  public:
   LogSoftmax(std::span<const float> logits, Peak peak) : logits_(logits), highest_(peak.value) {
     const auto is_infinite = [](float logit) { return logit == kInfinity; };
-    const double sum =
-        highest_ == kInfinity
-            ? static_cast<double>(std::count_if(logits.begin(), logits.end(), is_infinite))
-            : highest_ == -kInfinity ? 1.0 : SumExp(logits.data(), logits.size(), highest_, 1.0f);
+    const double sum = highest_ == kInfinity
+                           ? static_cast<double>(std::count_if(logits.begin(), logits.end(), is_infinite))
+                       : highest_ == -kInfinity ? 1.0
+                                                : SumExp(logits.data(), logits.size(), highest_, 1.0f);
     log_sum_ = PortableLog(sum);
   }
 
@@ -281,12 +281,12 @@ int32_t Sampler::Draw(const SamplingParams& sampling, const SampleRow& row, std:
   const float floor = sampling.min_p > 0.0f ? static_cast<float>(PortableLog(sampling.min_p)) : -kInfinity;
   NoisyArgmax argmax(shape, sampling.seed, row);
   argmax.Try(peak.id);  // first: the higher the bar, the more tokens are skipped
-  const bool restricted = (sampling.top_k > 0 && sampling.top_k < vocab_) || sampling.top_p < 1.0f;
-  if (!restricted) {
+  const int top_k = sampling.top_k < vocab_ ? sampling.top_k : 0;
+  if (top_k == 0 && sampling.top_p == 1.0f) {
     argmax.TryAll(floor);
     return argmax.id();
   }
-  for (int32_t id : Restrict(shape, sampling.top_k, sampling.top_p, scratch.order)) {
+  for (int32_t id : Restrict(shape, top_k, sampling.top_p, scratch.order)) {
     if (shape.Scaled(logits[id]) >= floor) argmax.Try(id);
   }
   return argmax.id();

@@ -23,8 +23,8 @@ namespace yoio {
 //   double. A tie of the sums goes to the lowest id.
 // - Philox: key = (seed's low word, its high word), counter = (id / 4, output position, sample index, 0); the
 //   noise of a token is GumbelNoise (engine/sampler_math.h) of word id mod 4.
-// - top-k keeps exactly k tokens, ties to the lowest id. top-p then keeps the fewest, in the same order, whose
-//   weights reach p of the sum of all weights kept so far, at least one. min-p then keeps tokens of at least
+// - top-k keeps exactly k tokens, ties to the lowest id. top-p then keeps the fewest, in the same order,
+//   whose weights reach p of the sum of all that were left, at least one. min-p then keeps tokens of at least
 //   min_p times the probability of the best.
 // - A token at minus infinity is never drawn while there is another. When all are, banned or not, all are
 //   equal: the lowest id is drawn, and log-probabilities are minus infinity.

@@ -13,7 +13,8 @@ constexpr float kLog2LowF = -2.12194440e-4f;
 
 inline float Clamp(float x) { return x < -86.0f ? -86.0f : x; }
 
-// PortableExp of a clamped x. Free of branches, and apart from the clamp, so that compilers make vectors of it.
+// PortableExp of a clamped x. Free of branches, and apart from the clamp, so that compilers make vectors of
+// it.
 inline float ExpOfClamped(float x) {
   constexpr float kRound = 12582912.0f;  // 1.5 * 2^23: adding it leaves an integer in the low bits
   const float shifted = x * 1.44269504f + kRound;

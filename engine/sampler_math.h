@@ -12,8 +12,8 @@
 
 namespace yoio {
 
-// Philox4x32-10 (Salmon, Moraes, Dror, Shaw: Parallel Random Numbers: As Easy as 1, 2, 3; SC 2011): 128 random
-// bits that depend on counter and key and on nothing else.
+// Philox4x32-10 (Salmon, Moraes, Dror, Shaw: Parallel Random Numbers: As Easy as 1, 2, 3; SC 2011): 128
+// random bits that depend on counter and key and on nothing else.
 inline std::array<uint32_t, 4> Philox4x32(std::array<uint32_t, 4> counter, std::array<uint32_t, 2> key) {
   constexpr uint64_t kMultiplier0 = 0xD2511F53, kMultiplier1 = 0xCD9E8D57;
   constexpr uint32_t kWeyl0 = 0x9E3779B9, kWeyl1 = 0xBB67AE85;
@@ -32,8 +32,8 @@ inline std::array<uint32_t, 4> Philox4x32(std::array<uint32_t, 4> counter, std::
 // Natural logarithm of a positive normal number, to about 2 units in the last place.
 double PortableLog(double x);
 
-// e^x for x <= 0, to about 2e-7 of the result. Below -86 it stays at e^-86, which is nothing beside the 1 of a
-// largest weight; minus infinity is allowed.
+// e^x for x <= 0, to about 2e-7 of the result. Below -86 it stays at e^-86, which is nothing beside the 1 of
+// a largest weight; minus infinity is allowed.
 float PortableExp(float x);
 
 // Sum of e^((x[i] - shift) / temperature) for i < count, where no x[i] exceeds shift. Four elements at a time

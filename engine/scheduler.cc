@@ -307,7 +307,10 @@ void Scheduler::LetGo(const Member& member) {
 void Scheduler::MaybeRelease(const Member& member) {
   Sequence& sequence = member.sequence();
   if (!sequence.ended || sequence.in_flight > 0 || sequence.slot < 0) return;
-  released_slots_.push_back(sequence.slot);
+  // Workers that have not been told of the admission need no release either.
+  const auto admitted = std::erase_if(
+      admitted_, [&](const SlotAdmission& admission) { return admission.slot == sequence.slot; });
+  if (admitted == 0) released_slots_.push_back(sequence.slot);
   free_slots_.push_back(sequence.slot);
   sequence.slot = -1;
   sequence.blocks.clear();

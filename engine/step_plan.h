@@ -4,9 +4,10 @@
 
 #include <cstdint>
 #include <string>
-#include <utility>
+#include <string_view>
 #include <vector>
 
+#include "absl/status/statusor.h"
 #include "engine/event.h"
 #include "engine/request.h"
 
@@ -87,9 +88,15 @@ struct StepResult {
   std::vector<TokenRecord> scores;    // as StepPlan::scores
 };
 
-// The plan as bytes and back, for ranks that are not threads of this process. INVALID_ARGUMENT when the bytes
-// are not a plan.
+// The plan as bytes and back, for ranks that are not threads of this process. A fixed layout of little-endian
+// words (engine/step_plan.cc), whose first word names its version: ranks of different builds do not
+// understand each other, and say so. Equal plans give equal bytes.
 std::string Serialize(const StepPlan& plan);
+
+// INVALID_ARGUMENT when the bytes are not a plan: truncated, too long, of another version, or with counts and
+// indices that contradict each other, so that whoever walks the plan stays inside its arrays. Slots, block
+// and token ids are not checked: their bounds are the worker's.
+absl::StatusOr<StepPlan> DeserializeStepPlan(std::string_view bytes);
 
 }  // namespace yoio
 

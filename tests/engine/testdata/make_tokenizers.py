@@ -88,7 +88,7 @@ PRE_TOKENIZERS = {
     "deepseek": pre_tokenizers.Sequence(
         [
             split(Regex(r"\p{N}{1,3}")),
-            split(Regex(r"[一-龥\u3040-ゟ゠-ヿ]+".replace("\\u3040", "\u3040"))),
+            split(Regex("[一-龥\u3040-ゟ゠-ヿ]+")),
             split(Regex(DEEPSEEK)),
             byte_level(),
         ]
@@ -151,7 +151,7 @@ def main():
         decode = []
         for _ in range(60):
             # Not naïve: the reference decodes that added token as if its characters spelt bytes.
-            ids = [i for i in rng.choices(range(tokenizer.get_vocab_size()), k=rng.randint(1, 30))]
+            ids = rng.choices(range(tokenizer.get_vocab_size()), k=rng.randint(1, 30))
             ids = [i for i in ids if tokenizer.id_to_token(i) != "naïve"]
             plain = tokenizer.decode(ids, skip_special_tokens=True)
             decode.append({"ids": ids, "text": tokenizer.decode(ids, skip_special_tokens=False), "plain": plain})

@@ -1,0 +1,90 @@
+#include "engine/logit_scan.h"
+
+#include <algorithm>
+#include <limits>
+#include <numeric>
+#include <random>
+#include <vector>
+
+#include "gmock/gmock.h"
+#include "gtest/gtest.h"
+
+namespace yoio {
+namespace {
+
+using ::testing::ElementsAre;
+using ::testing::ElementsAreArray;
+using ::testing::IsEmpty;
+
+constexpr float kInfinity = std::numeric_limits<float>::infinity();
+constexpr float kNan = std::numeric_limits<float>::quiet_NaN();
+
+// Few distinct values, so that there are ties everywhere.
+std::vector<float> WithTies(size_t count, std::mt19937& random) {
+  std::vector<float> logits(count);
+  for (float& logit : logits) logit = static_cast<float>(random() % 40) - 20.0f;
+  return logits;
+}
+
+TEST(FindPeakTest, FindsTheLowestIdOfTheHighest) {
+  std::mt19937 random(1);
+  for (int count = 1; count < 700; ++count) {
+    const std::vector<float> logits = WithTies(count, random);
+    const auto highest = std::max_element(logits.begin(), logits.end());  // the first of equals
+    const Peak peak = FindPeak(logits);
+    EXPECT_EQ(peak.value, *highest);
+    EXPECT_EQ(peak.id, highest - logits.begin());
+    EXPECT_FALSE(peak.nan);
+    EXPECT_EQ(MaxOf(logits), *highest);
+  }
+}
+
+TEST(FindPeakTest, SeesANanAtEveryPlace) {
+  for (size_t count : {1, 16, 17, 256, 300}) {
+    for (size_t at = 0; at < count; ++at) {
+      std::vector<float> logits(count, 1.0f);
+      logits[at] = kNan;
+      EXPECT_TRUE(FindPeak(logits).nan) << at << " of " << count;
+    }
+  }
+}
+
+TEST(FindPeakTest, KnowsInfinities) {
+  std::vector<float> logits(300, -kInfinity);
+  EXPECT_EQ(FindPeak(logits).id, 0);
+  EXPECT_EQ(FindPeak(logits).value, -kInfinity);
+  logits[290] = -1e38f;
+  EXPECT_EQ(FindPeak(logits).id, 290);
+  logits[299] = kInfinity;
+  EXPECT_EQ(FindPeak(logits).id, 299);
+}
+
+TEST(SelectTopTest, TiesGoToTheLowestId) {
+  const std::vector<float> logits = {1, 5, 3, 5, -kInfinity, 3, 5};
+  std::vector<int32_t> order(logits.size());
+  EXPECT_THAT(SelectTop(logits, 2, order), ElementsAre(1, 3));
+  EXPECT_THAT(SelectTop(logits, 4, order), ElementsAre(1, 3, 6, 2));
+  EXPECT_THAT(SelectTop(logits, 0, order), IsEmpty());
+  EXPECT_THAT(SelectTop(logits, 7, order), ElementsAre(1, 3, 6, 2, 5, 0)) << "nothing has minus infinity";
+}
+
+TEST(SelectTopTest, AgreesWithASort) {
+  std::mt19937 random(2);
+  for (int round = 0; round < 600; ++round) {
+    std::vector<float> logits = WithTies(1 + random() % 2000, random);
+    if (round % 3 == 0) std::sort(logits.begin(), logits.end());  // every token is a candidate
+    for (size_t i = 0; i < logits.size(); i += 1 + random() % 50) logits[i] = -kInfinity;
+    const int k = static_cast<int>(random() % (round % 2 == 0 ? 12 : logits.size() + 5));
+    std::vector<int32_t> expected(logits.size());
+    std::iota(expected.begin(), expected.end(), 0);
+    std::erase_if(expected, [&](int32_t id) { return logits[id] == -kInfinity; });
+    std::stable_sort(expected.begin(), expected.end(),
+                     [&](int32_t a, int32_t b) { return logits[a] > logits[b]; });
+    expected.resize(std::min<size_t>(k, expected.size()));
+    std::vector<int32_t> order(logits.size());
+    EXPECT_THAT(SelectTop(logits, k, order), ElementsAreArray(expected)) << "k " << k;
+  }
+}
+
+}  // namespace
+}  // namespace yoio

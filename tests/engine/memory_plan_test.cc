@@ -1,0 +1,166 @@
+#include "engine/memory_plan.h"
+
+#include <limits>
+#include <string>
+
+#include "engine/checkpoint/config.h"
+#include "engine/host_resources.h"
+#include "gmock/gmock.h"
+#include "gtest/gtest.h"
+
+namespace yoio {
+namespace {
+
+using testing::HasSubstr;
+
+// 2 + 2 layers, 4 heads of 16, window 24, index dim 16, 4096 positions, vocabulary 256.
+ModelConfig Micro() { return *ReadModelConfig(YOIO_SOURCE_DIR "/tests/golden/micro", ""); }
+
+// Floats of one token in one store: K and V of every head.
+constexpr int64_t kStoreWidth = 2 * 4 * 16;
+constexpr int64_t kRingTokens = (1 + 1) * 64;  // a window of 24, rounded up to blocks, and one block
+constexpr int64_t kRingBytes = 2 * kRingTokens * kStoreWidth * 4;       // two window layers
+constexpr int64_t kBlockBytes = 64 * (kStoreWidth + /*index*/ 16) * 4;  // one memory store and its index keys
+
+EngineOptions Options(int64_t cache_bytes) {
+  EngineOptions options;
+  options.kv_cache_bytes = cache_bytes;
+  options.max_sequences = 4;
+  options.threads = 1;
+  return options;
+}
+
+std::string ErrorOf(const EngineOptions& options, absl::StatusCode code) {
+  const auto sizing = PlanMemory(options, Micro());
+  EXPECT_EQ(sizing.status().code(), code) << sizing.status();
+  return std::string(sizing.status().message());
+}
+
+TEST(MemoryPlanTest, DividesWhatTheFlagGives) {
+  const auto sizing = PlanMemory(Options(4 * kRingBytes + 100 * kBlockBytes + 1), Micro());
+  ASSERT_TRUE(sizing.ok()) << sizing.status();
+  const MemoryPlan& memory = sizing->memory;
+  EXPECT_EQ(memory.bytes_per_ring, kRingBytes);
+  EXPECT_EQ(memory.bytes_per_cached_token, kBlockBytes / 64);
+  EXPECT_EQ(memory.global_blocks, 100);
+  EXPECT_EQ(memory.cache_bytes, 4 * kRingBytes + 100 * kBlockBytes);
+  EXPECT_EQ(memory.max_sequences, 4);
+  EXPECT_EQ(memory.ranks, 1);
+  EXPECT_EQ(memory.threads, 1);
+  EXPECT_GT(memory.weight_bytes, 0);
+  EXPECT_GT(memory.activation_bytes, 0);
+  EXPECT_EQ(sizing->max_model_len, 4096);
+  EXPECT_EQ(sizing->cache.num_blocks, 100);
+  EXPECT_EQ(sizing->cache.ring_tokens, kRingTokens);
+  EXPECT_EQ(sizing->cache.max_blocks_per_sequence, 64);
+}
+
+TEST(MemoryPlanTest, NoMoreBlocksThanSequencesCanFill) {
+  const auto sizing = PlanMemory(Options(int64_t{1} << 40), Micro());
+  ASSERT_TRUE(sizing.ok()) << sizing.status();
+  EXPECT_EQ(sizing->memory.global_blocks, 4 * 4096 / 64);
+}
+
+TEST(MemoryPlanTest, SequencesThatFit) {
+  MemoryPlan memory{};
+  memory.global_blocks = 100;
+  memory.max_sequences = 64;
+  EXPECT_EQ(memory.SequencesThatFit(1), 64) << "slots are the limit";
+  EXPECT_EQ(memory.SequencesThatFit(4096), 1);
+  EXPECT_EQ(memory.SequencesThatFit(640), 10);
+  EXPECT_EQ(memory.SequencesThatFit(641), 9);
+  EXPECT_EQ(memory.SequencesThatFit(6401), 0);
+}
+
+TEST(MemoryPlanTest, ASmallCacheShortensTheModelsOwnLength) {
+  const auto sizing = PlanMemory(Options(4 * kRingBytes + 10 * kBlockBytes), Micro());
+  ASSERT_TRUE(sizing.ok()) << sizing.status();
+  EXPECT_EQ(sizing->max_model_len, 640);
+  EXPECT_EQ(sizing->cache.max_blocks_per_sequence, 10);
+}
+
+TEST(MemoryPlanTest, ButNotALengthThatWasAskedFor) {
+  EngineOptions options = Options(4 * kRingBytes + 10 * kBlockBytes);
+  options.max_model_len = 640;
+  EXPECT_TRUE(PlanMemory(options, Micro()).ok());
+  options.max_model_len = 641;
+  const std::string message = ErrorOf(options, absl::StatusCode::kResourceExhausted);
+  EXPECT_THAT(message, HasSubstr("--max-model-len to at most 640"));
+  EXPECT_THAT(message, HasSubstr("--kv-cache-bytes"));
+}
+
+TEST(MemoryPlanTest, ACacheWithoutRoomForItsRings) {
+  const std::string message =
+      ErrorOf(Options(4 * kRingBytes + kBlockBytes - 1), absl::StatusCode::kResourceExhausted);
+  EXPECT_THAT(message, HasSubstr("--max-sequences"));
+  EXPECT_THAT(message, HasSubstr(std::to_string(4 * kRingBytes + kBlockBytes - 1)));
+  EXPECT_TRUE(PlanMemory(Options(4 * kRingBytes + kBlockBytes), Micro()).ok());
+}
+
+TEST(MemoryPlanTest, RanksShareEverythingButTheIndexKeys) {
+  EngineOptions options = Options(int64_t{1} << 30);
+  const MemoryPlan alone = PlanMemory(options, Micro())->memory;
+  options.tensor_parallel_size = 4;
+  const MemoryPlan shared = PlanMemory(options, Micro())->memory;
+  EXPECT_EQ(shared.ranks, 4);
+  EXPECT_EQ(shared.bytes_per_ring, kRingBytes / 4);
+  EXPECT_EQ(shared.bytes_per_cached_token, (kStoreWidth / 4 + 16) * 4);
+  EXPECT_LT(shared.weight_bytes, alone.weight_bytes);
+  EXPECT_EQ(shared.threads, 4) << "one for each rank at least";
+}
+
+TEST(MemoryPlanTest, WorldSizesThatDoNotDivideTheModel) {
+  EngineOptions options = Options(int64_t{1} << 30);
+  options.tensor_parallel_size = 3;
+  EXPECT_THAT(ErrorOf(options, absl::StatusCode::kInvalidArgument), HasSubstr("num_attention_heads"));
+  options.tensor_parallel_size = 8;
+  EXPECT_THAT(ErrorOf(options, absl::StatusCode::kInvalidArgument), HasSubstr("num_attention_heads"));
+  for (const int world : {0, -2}) {
+    options.tensor_parallel_size = world;
+    EXPECT_THAT(ErrorOf(options, absl::StatusCode::kInvalidArgument), HasSubstr("at least 1"));
+  }
+}
+
+TEST(MemoryPlanTest, FlagsOutOfRangeAreNamed) {
+  const auto expect_named = [](const std::string& flag, auto set) {
+    EngineOptions options = Options(int64_t{1} << 30);
+    set(options);
+    EXPECT_THAT(ErrorOf(options, absl::StatusCode::kInvalidArgument), testing::StartsWith(flag));
+  };
+  expect_named("--max-sequences", [](EngineOptions& options) { options.max_sequences = 0; });
+  expect_named("--max-step-tokens", [](EngineOptions& options) { options.max_step_tokens = 0; });
+  expect_named("--max-output-rows", [](EngineOptions& options) { options.max_output_rows = -1; });
+  expect_named("--max-model-len", [](EngineOptions& options) { options.max_model_len = -1; });
+  expect_named("--max-model-len", [](EngineOptions& options) { options.max_model_len = 4097; });
+  expect_named("--kv-cache-bytes", [](EngineOptions& options) { options.kv_cache_bytes = -1; });
+  expect_named("--threads", [](EngineOptions& options) { options.threads = -1; });
+  expect_named("--default-max-tokens", [](EngineOptions& options) { options.default_max_tokens = 0; });
+}
+
+TEST(MemoryPlanTest, HugeFlagsOverflowNothing) {
+  EngineOptions options = Options(std::numeric_limits<int64_t>::max());
+  options.max_sequences = std::numeric_limits<int>::max();
+  const auto sizing = PlanMemory(options, Micro());
+  if (sizing.ok()) {
+    EXPECT_LE(static_cast<int64_t>(sizing->cache.max_sequences) * sizing->cache.ring_tokens,
+              std::numeric_limits<int32_t>::max())
+        << "ring slots are counted in 32 bits";
+  } else {
+    EXPECT_THAT(std::string(sizing.status().message()), HasSubstr("--max-sequences"));
+  }
+}
+
+TEST(MemoryPlanTest, WithoutAFlagTheCacheTakesWhatTheHostHas) {
+  EngineOptions options = Options(0);
+  const auto sizing = PlanMemory(options, Micro());
+  ASSERT_TRUE(sizing.ok()) << sizing.status();
+  EXPECT_EQ(sizing->memory.global_blocks, 4 * 4096 / 64) << "this model is small";
+}
+
+TEST(HostResourcesTest, SaysSomethingSensible) {
+  EXPECT_GE(AvailableThreads(), 1);
+  EXPECT_GT(AvailableMemoryBytes(), int64_t{1} << 20);
+}
+
+}  // namespace
+}  // namespace yoio
