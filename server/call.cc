@@ -1,0 +1,180 @@
+#include "server/call.h"
+
+#include <grpcpp/server_context.h>
+
+#include <algorithm>
+#include <random>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "base/status.h"
+#include "engine/errors.h"
+#include "server/status.h"
+#include "server/unknown_fields.h"
+#include "server/version.h"
+#include "yoio/v1/request.pb.h"
+#include "yoio/v1/timing.pb.h"
+
+namespace yoio {
+namespace {
+
+// 64 random bits: two live requests of one tenant get the same id once in centuries, and are then told.
+std::string DrawRequestId() {
+  std::random_device device;
+  const uint64_t bits = (static_cast<uint64_t>(device()) << 32) | device();
+  return absl::StrCat(absl::Hex(bits, absl::kZeroPad16));
+}
+
+// The deadline of the call on the steady clock; max() for none.
+TimePoint DeadlineOf(const grpc::CallbackServerContext& context) {
+  const auto deadline = context.deadline();
+  if (deadline == std::chrono::system_clock::time_point::max()) return TimePoint::max();
+  return Clock::now() + std::chrono::duration_cast<Duration>(deadline - std::chrono::system_clock::now());
+}
+
+// `status` as a gRPC status, with the trailer that tells clients when to retry.
+CallError Fail(ServingCore& core, grpc::CallbackServerContext& context, const absl::Status& status,
+               ErrorContext what) {
+  what.engine_failed = !core.engine.health().ok();
+  CallError error = ToCallError(status, what);
+  if (error.retry_after) {
+    const auto wait = std::chrono::duration_cast<std::chrono::milliseconds>(*error.retry_after);
+    context.AddTrailingMetadata("grpc-retry-pushback-ms", absl::StrCat(wait.count()));
+  }
+  return error;
+}
+
+}  // namespace
+
+bool LiveIds::Add(const std::string& id) {
+  MutexLock lock(mutex_);
+  return ids_.insert(id).second;
+}
+
+void LiveIds::Remove(const std::string& id) {
+  MutexLock lock(mutex_);
+  ids_.erase(id);
+}
+
+template <typename Message>
+absl::Status Call::StartAny(const Message& message, std::shared_ptr<Transport> transport) {
+  YOIO_RETURN_IF_ERROR(CheckNothingUnknown(message));
+  if (message.has_request_id()) {
+    YOIO_RETURN_IF_ERROR(CheckRequestId(message.request_id(), core_.engine.limits().max_request_id_bytes));
+    id_ = message.request_id();
+  } else {
+    id_ = DrawRequestId();
+  }
+  YOIO_ASSIGN_OR_RETURN(Request request, ToRequest(message, core_.model));
+  deadline_ = DeadlineOf(context_);
+  view_ = {
+      .model = &core_.model,
+      .ids = request.output_ids,
+      .logprobs = request.logprobs.output,
+      .deadline = request.time_budget ? std::min(deadline_, arrival_ + *request.time_budget) : deadline_};
+  request.id = id_;
+  request.tenant = kTenant;
+  request.arrival = arrival_;
+  request.deadline = deadline_;
+  if (!core_.live_ids.Add(id_)) {
+    return absl::AlreadyExistsError(
+        "request_id: a live request has it; ids are free again when their stream ends");
+  }
+  owns_id_ = true;
+  outbox_ = std::make_shared<Outbox>(std::move(transport));
+  return core_.engine.Submit(std::move(request), outbox_);
+}
+
+absl::Status Call::Start(const v1::GenerateRequest& message, std::shared_ptr<Transport> transport) {
+  return StartAny(message, std::move(transport));
+}
+
+absl::Status Call::Start(const v1::ScoreRequest& message, std::shared_ptr<Transport> transport) {
+  return StartAny(message, std::move(transport));
+}
+
+Outbox::Taken Call::Take() {
+  Outbox::Taken taken = outbox_->Take();
+  for (const Event& event : taken.events) {
+    if (const auto* summary = std::get_if<SummaryEvent>(&event)) summary_ = *summary;
+  }
+  return taken;
+}
+
+void Call::NoteSent(const Event& event) {
+  if (std::holds_alternative<AcceptedEvent>(event)) accepted_ = true;
+  if (const auto* delta = std::get_if<DeltaEvent>(&event)) {
+    tokens_sent_ += delta->num_tokens;
+    if (!first_token_) first_token_ = Clock::now();
+  }
+}
+
+void Call::Cancel(absl::Status reason) {
+  // NOT_FOUND is fine: the request has ended by itself, and its end is in the outbox.
+  if (owns_id_) core_.engine.Cancel(kTenant, id_, std::move(reason)).IgnoreError();
+}
+
+void Call::CancelByClient() {
+  if (Clock::now() >= deadline_) {
+    Cancel(
+        WithReason(absl::StatusCode::kDeadlineExceeded, kReasonExpired, "the deadline of the call passed"));
+  } else {
+    Cancel(WithReason(absl::StatusCode::kCancelled, "CLIENT_CANCELLED", "the client cancelled the call"));
+  }
+}
+
+grpc::Status Call::Close(const absl::Status& status) {
+  if (owns_id_.exchange(false)) core_.live_ids.Remove(id_);
+  if (status.ok()) {
+    ++core_.counters.ok;
+    WriteLogLine(grpc::Status::OK, "");
+    return grpc::Status::OK;
+  }
+  ++core_.counters.failed;
+  CallError error =
+      Fail(core_, context_, status, {.request_id = id_, .accepted = accepted_, .tokens_sent = tokens_sent_});
+  if (accepted_) AddTimingTrailer();
+  WriteLogLine(error.status, error.reason);
+  return std::move(error.status);
+}
+
+void Call::AddTimingTrailer() {
+  v1::Timing timing;
+  ToProto(Clock::now() - arrival_, *timing.mutable_total());
+  if (first_token_) ToProto(*first_token_ - arrival_, *timing.mutable_time_to_first_token());
+  timing.set_server_version(kVersion);
+  timing.set_model_revision(core_.model.info->revision);
+  context_.AddTrailingMetadata("yoio-timing-bin", timing.SerializeAsString());
+}
+
+void Call::WriteLogLine(const grpc::Status& status, std::string_view reason) const {
+  LogLine line(LogLevel::kInfo, "request");
+  line.With("method", method_).With("request_id", id_).With("code", static_cast<int>(status.error_code()));
+  if (!reason.empty()) line.With("reason", reason).With("accepted", accepted_);
+  if (summary_) {
+    const auto& [usage, timing] = *summary_;
+    line.With("prompt_tokens", usage.prompt_tokens)
+        .With("completion_tokens", usage.completion_tokens)
+        .With("queue_length", timing.queue_length_on_arrival)
+        .With("tokenize_s", timing.tokenize)
+        .With("queue_s", timing.queue)
+        .With("prefill_s", timing.prefill)
+        .With("first_token_s", timing.time_to_first_token)
+        .With("decode_s", timing.decode)
+        .With("longest_gap_s", timing.longest_gap)
+        .With("longest_gap_step", timing.longest_gap_step)
+        .With("blocked_on_client_s", timing.blocked_on_client);
+  } else {
+    line.With("tokens_sent", tokens_sent_);
+  }
+  line.With("total_s", Clock::now() - arrival_);
+  core_.log.Write(std::move(line));
+}
+
+grpc::Status CloseSimpleCall(ServingCore& core, grpc::CallbackServerContext& context,
+                             const absl::Status& status) {
+  if (status.ok()) return grpc::Status::OK;
+  return Fail(core, context, status, {}).status;
+}
+
+}  // namespace yoio

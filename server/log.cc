@@ -1,0 +1,93 @@
+#include "server/log.h"
+
+#include <unistd.h>
+
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_format.h"
+#include "absl/time/clock.h"
+#include "absl/time/time.h"
+
+namespace yoio {
+namespace {
+
+std::string_view LevelName(LogLevel level) {
+  switch (level) {
+    case LogLevel::kInfo:
+      return "info";
+    case LogLevel::kWarning:
+      return "warning";
+    case LogLevel::kError:
+      return "error";
+  }
+  return "error";
+}
+
+void AppendJsonString(std::string_view value, std::string& out) {
+  out.push_back('"');
+  for (const char c : value) {
+    if (c == '"' || c == '\\') {
+      out.push_back('\\');
+      out.push_back(c);
+    } else if (static_cast<unsigned char>(c) < 0x20 || static_cast<unsigned char>(c) == 0x7f) {
+      absl::StrAppendFormat(&out, "\\u%04x", c);
+    } else {
+      out.push_back(c);
+    }
+  }
+  out.push_back('"');
+}
+
+void WriteToStandardError(std::string_view line) {
+  while (!line.empty()) {
+    const ssize_t written = write(STDERR_FILENO, line.data(), line.size());
+    if (written <= 0) return;  // nobody reads it; there is no better place to complain
+    line.remove_prefix(written);
+  }
+}
+
+}  // namespace
+
+LogLine::LogLine(LogLevel level, std::string_view event) : text_("{") {
+  With("time", absl::FormatTime("%Y-%m-%dT%H:%M:%E3SZ", absl::Now(), absl::UTCTimeZone()));
+  With("level", LevelName(level));
+  With("event", event);
+}
+
+void LogLine::Key(std::string_view key) {
+  if (text_.size() > 1) text_.push_back(',');
+  AppendJsonString(key, text_);
+  text_.push_back(':');
+}
+
+LogLine& LogLine::With(std::string_view key, std::string_view value) {
+  Key(key);
+  AppendJsonString(value, text_);
+  return *this;
+}
+
+LogLine& LogLine::With(std::string_view key, int64_t value) {
+  Key(key);
+  absl::StrAppend(&text_, value);
+  return *this;
+}
+
+LogLine& LogLine::With(std::string_view key, bool value) {
+  Key(key);
+  absl::StrAppend(&text_, value ? "true" : "false");
+  return *this;
+}
+
+LogLine& LogLine::With(std::string_view key, Duration value) {
+  Key(key);
+  absl::StrAppendFormat(&text_, "%.6f", ToSeconds(value));
+  return *this;
+}
+
+std::string LogLine::Finish() && {
+  text_ += "}\n";
+  return std::move(text_);
+}
+
+Logger::Logger() : sink_(WriteToStandardError) {}
+
+}  // namespace yoio

@@ -1,0 +1,38 @@
+// yoio-server: see --help.
+#include <grpc/support/log.h>
+
+#include <cstdio>
+#include <string>
+#include <variant>
+#include <vector>
+
+#include "engine/engine.h"
+#include "server/log.h"
+#include "server/options.h"
+#include "server/serve.h"
+
+namespace {
+
+// gRPC's own messages, in the form of every other line. They hold no message contents.
+void LogFromGrpc(gpr_log_func_args* args) {
+  const bool error = args->severity == GPR_LOG_SEVERITY_ERROR;
+  yoio::LogLine line(error ? yoio::LogLevel::kError : yoio::LogLevel::kInfo, "grpc");
+  yoio::Logger().Write(std::move(line.With("message", args->message)));
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  yoio::BlockShutdownSignals();
+  gpr_set_log_function(LogFromGrpc);
+  const auto parsed =
+      yoio::ParseOptions(std::vector<std::string>(argv + 1, argv + argc), yoio::ProcessEnvironment());
+  if (const auto* exit = std::get_if<yoio::EarlyExit>(&parsed)) {
+    std::fputs(exit->text.c_str(), exit->code == 0 ? stdout : stderr);
+    return exit->code;
+  }
+  const auto& options = std::get<yoio::ParsedOptions>(parsed);
+  if (options.options.dry_run) return yoio::DryRun(options.options, yoio::Engine::DryRun);
+  const yoio::Logger log;
+  return yoio::Serve(options, yoio::Engine::Create, log);
+}

@@ -1,0 +1,60 @@
+// Every setting of yoio-server: its flag, its twin in the environment, its default.
+#ifndef YOIO_SERVER_OPTIONS_H_
+#define YOIO_SERVER_OPTIONS_H_
+
+#include <optional>
+#include <string>
+#include <utility>
+#include <variant>
+#include <vector>
+
+#include "base/clock.h"
+#include "engine/engine.h"
+#include "server/address.h"
+
+namespace yoio {
+
+struct ServerOptions {
+  EngineOptions engine;
+  std::vector<std::string> served_model_names;  // the name, then aliases; never empty once parsed
+  std::string communicator = "auto";
+  Address listen{.host = "127.0.0.1", .port = 50051};
+  std::optional<Address> health_listen = Address{.host = "127.0.0.1", .port = 50052};  // nullopt: off
+  bool reflection = true;
+  bool allow_plaintext = false;
+  Duration drain_timeout = std::chrono::seconds(30);
+  bool dry_run = false;
+};
+
+struct Setting {
+  std::string flag;    // "--max-sequences"
+  std::string value;   // "64"
+  std::string origin;  // "default", "flag" or "environment"
+};
+
+struct ParsedOptions {
+  ServerOptions options;
+  std::vector<Setting> settings;  // every one, in the order of --help
+};
+
+// What to print instead of serving: help or version (code 0, for standard output), or what is wrong and what
+// to do (code 1, two lines for standard error).
+struct EarlyExit {
+  int code;
+  std::string text;
+};
+
+using Environment = std::vector<std::pair<std::string, std::string>>;
+
+// Reads `args` (without the program's name) and the YOIO_* part of `environment`; where both set something,
+// the flag wins. Variables in the shape that Kubernetes gives to service links (YOIO_PORT, YOIO_SERVICE_HOST,
+// ...) are ignored; any other unknown YOIO_* is an error.
+std::variant<ParsedOptions, EarlyExit> ParseOptions(const std::vector<std::string>& args,
+                                                    const Environment& environment);
+
+// This process's environment.
+Environment ProcessEnvironment();
+
+}  // namespace yoio
+
+#endif  // YOIO_SERVER_OPTIONS_H_

@@ -1,0 +1,211 @@
+#include "server/serve.h"
+
+#include <signal.h>
+#include <unistd.h>
+
+#include <atomic>
+#include <cstdio>
+#include <ctime>
+#include <string>
+#include <thread>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "base/status.h"
+#include "server/memory_report.h"
+#include "server/server.h"
+#include "server/warm_up.h"
+
+namespace yoio {
+namespace {
+
+// How often the thread that waits for signals looks at the engine, the loading and the drain.
+constexpr long kPollNanoseconds = 20'000'000;
+// After the engine has drained, streams have only their last messages to send.
+constexpr Duration kFinishGrace = std::chrono::seconds(5);
+constexpr Duration kFailedGrace = std::chrono::seconds(1);
+constexpr Duration kProgressInterval = std::chrono::seconds(1);
+
+sigset_t ShutdownSignals() {
+  sigset_t set;
+  sigemptyset(&set);
+  sigaddset(&set, SIGTERM);
+  sigaddset(&set, SIGINT);
+  return set;
+}
+
+// The signal that came within the poll interval, or 0.
+int PollSignal() {
+  const sigset_t set = ShutdownSignals();
+  const timespec timeout{.tv_sec = 0, .tv_nsec = kPollNanoseconds};
+  const int signal = sigtimedwait(&set, nullptr, &timeout);
+  return signal > 0 ? signal : 0;
+}
+
+void LogSettings(const ParsedOptions& parsed, const Logger& log) {
+  LogLine line(LogLevel::kInfo, "settings");
+  for (const Setting& setting : parsed.settings) {
+    line.With(setting.flag.substr(2), absl::StrCat(setting.value, " (", setting.origin, ")"));
+  }
+  log.Write(std::move(line));
+}
+
+// Two lines: what happened, what to do.
+int Fail(int code, const std::string& what, const std::string& what_to_do) {
+  std::fprintf(stderr, "yoio-server: %s\n%s\n", what.c_str(), what_to_do.c_str());
+  return code;
+}
+
+int FailToListen(const std::string& flag, const absl::Status& status) {
+  return Fail(kExitConfiguration, absl::StrCat(flag, " ", status.message()),
+              absl::StrCat("Give ", flag, " another address; port 0 takes any that is free."));
+}
+
+int FailToLoad(const absl::Status& status) {
+  const bool memory = status.code() == absl::StatusCode::kResourceExhausted;
+  return Fail(
+      kExitConfiguration, absl::StrCat("cannot load the model: ", status.message()),
+      memory ? "Lower --kv-cache-bytes, --max-model-len or --max-sequences; --dry-run prints the plan."
+             : "Check --model and the file or flag named above; yoio-server --help lists every setting.");
+}
+
+// Passes start-up progress on to the log, at most once a second.
+std::function<void(std::string_view, int64_t, int64_t)> ProgressLogger(const Logger& log) {
+  return [&log, last = TimePoint::min()](std::string_view what, int64_t done, int64_t total) mutable {
+    const TimePoint now = Clock::now();
+    if (done < total && last != TimePoint::min() && now - last < kProgressInterval) return;
+    last = now;
+    log.Write(std::move(
+        LogLine(LogLevel::kInfo, "loading").With("what", what).With("done", done).With("total", total)));
+  };
+}
+
+void PrintReadyLine(const DataServer& data, const HealthServer* health, const ServedModel& model) {
+  std::printf("yoio-server ready listen=%s health=%s model=%s\n", data.address().ToString().c_str(),
+              health != nullptr ? health->address().ToString().c_str() : "off", model.names.front().c_str());
+  std::fflush(stdout);
+}
+
+// Ends at once: another thread may be busy or stuck, so nothing is torn down.
+[[noreturn]] void Leave(int code, LogLine&& line, const Logger& log) {
+  log.Write(std::move(line));
+  _exit(code);
+}
+
+// Runs `work` on a thread of its own; the first signal meanwhile calls `on_signal`, which does not return.
+void RunWatched(const std::function<void()>& work, const std::function<void()>& on_signal) {
+  std::atomic<bool> done{false};
+  std::thread worker([&] {
+    work();
+    done = true;
+  });
+  while (!done) {
+    if (PollSignal() != 0) on_signal();
+  }
+  worker.join();
+}
+
+// Returns when a signal asks for a drain (true) or the engine has failed (false).
+bool WaitForSignal(const Engine& engine, const Logger& log) {
+  while (engine.health().ok()) {
+    if (const int signal = PollSignal(); signal != 0) {
+      log.Write(std::move(LogLine(LogLevel::kInfo, "draining").With("signal", signal)));
+      return true;
+    }
+  }
+  return false;
+}
+
+// Finishes what runs. A second signal meanwhile ends the process.
+void Drain(Engine& engine, DataServer& data, Duration timeout, const Logger& log) {
+  const auto drain = [&] {
+    const absl::Status status = engine.Drain(Clock::now() + timeout);
+    if (!status.ok()) {
+      log.Write(std::move(LogLine(LogLevel::kWarning, "drain ended requests")
+                              .With("message", std::string(status.message()))));
+    }
+    data.Shutdown(kFinishGrace);
+  };
+  RunWatched(drain, [&] { Leave(kExitKilled, LogLine(LogLevel::kError, "killed by a second signal"), log); });
+}
+
+// The engine is dead: says so to those who ask, and leaves without touching it again.
+[[noreturn]] void LeaveFailed(const Engine& engine, DataServer& data, HealthServer* health,
+                              const Logger& log) {
+  if (health != nullptr) health->health().SetAlive(false);
+  LogLine line(LogLevel::kError, "engine failed");
+  line.With("message", std::string(engine.health().message()));
+  data.Shutdown(kFailedGrace);
+  Leave(kExitEngineFailed, std::move(line), log);
+}
+
+// Serves with a loaded engine, to the end.
+int ServeEngine(Engine& engine, const ServerOptions& options, HealthServer* health, const Logger& log) {
+  if (const absl::Status status = WarmUp(engine); !status.ok()) {
+    return Fail(kExitEngineFailed, absl::StrCat("the warm-up request failed: ", status.message()),
+                "The model or the hardware does not work as it should; see the log above.");
+  }
+  ServingCore core{.engine = engine,
+                   .model = {.info = &engine.model(), .names = options.served_model_names},
+                   .stall_timeout = options.engine.stall_timeout,
+                   .log = log};
+  auto data = DataServer::Start(core, {.listen = options.listen,
+                                       .reflection = options.reflection,
+                                       .max_request_bytes = options.engine.max_request_bytes});
+  if (!data.ok()) return FailToListen("--listen", data.status());
+  if (!options.listen.IsLoopback()) {
+    log.Write(std::move(LogLine(LogLevel::kWarning, "plaintext")
+                            .With("listen", (*data)->address().ToString())
+                            .With("message", "nothing is encrypted and anybody who reaches it is served")));
+  }
+  if (health != nullptr) health->health().SetReady(true);
+  PrintReadyLine(**data, health, core.model);
+
+  const bool drain = WaitForSignal(engine, log);
+  if (health != nullptr) health->health().SetReady(false);
+  if (!drain) LeaveFailed(engine, **data, health, log);
+  Drain(engine, **data, options.drain_timeout, log);
+  log.Write(std::move(LogLine(LogLevel::kInfo, "drained")
+                          .With("ok", core.counters.ok.load())
+                          .With("failed", core.counters.failed.load())));
+  return kExitDrained;
+}
+
+}  // namespace
+
+void BlockShutdownSignals() {
+  const sigset_t set = ShutdownSignals();
+  pthread_sigmask(SIG_BLOCK, &set, nullptr);
+  signal(SIGPIPE, SIG_IGN);
+}
+
+int Serve(const ParsedOptions& parsed, const EngineFactory& create_engine, const Logger& log) {
+  const ServerOptions& options = parsed.options;
+  LogSettings(parsed, log);
+  // A port in use is told before minutes of loading, not after.
+  if (const absl::Status status = CheckCanBind(options.listen); !status.ok()) {
+    return FailToListen("--listen", status);
+  }
+  std::unique_ptr<HealthServer> health;
+  if (options.health_listen) {
+    auto started = HealthServer::Start(*options.health_listen);
+    if (!started.ok()) return FailToListen("--health-listen", started.status());
+    health = *std::move(started);
+  }
+  EngineOptions engine_options = options.engine;
+  engine_options.on_progress = ProgressLogger(log);
+  absl::StatusOr<std::unique_ptr<Engine>> engine;
+  RunWatched([&] { engine = create_engine(engine_options); },
+             [&] { Leave(kExitDrained, LogLine(LogLevel::kInfo, "stopped while loading"), log); });
+  if (!engine.ok()) return FailToLoad(engine.status());
+  return ServeEngine(**engine, options, health.get(), log);
+}
+
+int DryRun(const ServerOptions& options, const MemoryPlanner& plan_memory) {
+  const absl::StatusOr<MemoryPlan> plan = plan_memory(options.engine);
+  if (!plan.ok()) return FailToLoad(plan.status());
+  std::fputs(FormatMemoryPlan(*plan).c_str(), stdout);
+  return kExitDrained;
+}
+
+}  // namespace yoio

@@ -1,0 +1,220 @@
+// Flags, their twins in the environment, and what is said when they are wrong.
+#include "server/options.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <algorithm>
+
+#include "server/flag_values.h"
+
+namespace yoio {
+namespace {
+
+using testing::ElementsAre;
+using testing::HasSubstr;
+using testing::Not;
+
+ParsedOptions Parse(const std::vector<std::string>& args, const Environment& environment = {}) {
+  auto parsed = ParseOptions(args, environment);
+  if (const auto* exit = std::get_if<EarlyExit>(&parsed)) {
+    ADD_FAILURE() << exit->text;
+    return {};
+  }
+  return std::get<ParsedOptions>(std::move(parsed));
+}
+
+// The two lines that are printed for a mistake.
+std::string Mistake(const std::vector<std::string>& args, const Environment& environment = {}) {
+  const auto parsed = ParseOptions(args, environment);
+  const auto* exit = std::get_if<EarlyExit>(&parsed);
+  if (exit == nullptr) {
+    ADD_FAILURE() << "no mistake was found";
+    return "";
+  }
+  EXPECT_EQ(exit->code, 1);
+  EXPECT_EQ(std::count(exit->text.begin(), exit->text.end(), '\n'), 2) << exit->text;
+  return exit->text;
+}
+
+Setting SettingOf(const ParsedOptions& parsed, const std::string& flag) {
+  for (const Setting& setting : parsed.settings) {
+    if (setting.flag == flag) return setting;
+  }
+  ADD_FAILURE() << "no setting " << flag;
+  return {};
+}
+
+TEST(OptionsTest, Defaults) {
+  const ParsedOptions parsed = Parse({"--model", "/models/tiny"});
+  EXPECT_EQ(parsed.options.engine.model_dir, "/models/tiny");
+  EXPECT_THAT(parsed.options.served_model_names, ElementsAre("tiny"));
+  EXPECT_EQ(parsed.options.listen.ToString(), "127.0.0.1:50051");
+  EXPECT_EQ(parsed.options.health_listen->ToString(), "127.0.0.1:50052");
+  EXPECT_TRUE(parsed.options.reflection);
+  EXPECT_EQ(parsed.options.engine.max_request_bytes, 16u << 20);
+  EXPECT_EQ(parsed.options.engine.stall_timeout, std::chrono::seconds(60));
+  EXPECT_EQ(parsed.options.engine.max_request_time, std::chrono::hours(1));
+}
+
+TEST(OptionsTest, EveryFlagIsRead) {
+  const ParsedOptions parsed = Parse({"--model=/m/x/",
+                                      "--served-model-name=a,b",
+                                      "--device",
+                                      "cpu",
+                                      "--load-format",
+                                      "dummy",
+                                      "--config-override",
+                                      "/c.json",
+                                      "--tensor-parallel-size=4",
+                                      "--communicator=local",
+                                      "--listen",
+                                      "[::1]:0",
+                                      "--health-listen=off",
+                                      "--reflection=off",
+                                      "--threads=3",
+                                      "--text-threads=5",
+                                      "--kv-cache-bytes=64MiB",
+                                      "--max-model-len=1000",
+                                      "--max-sequences=7",
+                                      "--max-step-tokens=300",
+                                      "--max-output-rows=100",
+                                      "--default-max-tokens=50",
+                                      "--max-request-bytes=1MiB",
+                                      "--max-request-time=10m",
+                                      "--stall-timeout=1m30s",
+                                      "--drain-timeout=0s",
+                                      "--pipeline-depth=2",
+                                      "--allow-plaintext",
+                                      "--dry-run"});
+  const ServerOptions& options = parsed.options;
+  EXPECT_THAT(options.served_model_names, ElementsAre("a", "b"));
+  EXPECT_EQ(options.engine.device, Device::kCpu);
+  EXPECT_EQ(options.engine.load_format, LoadFormat::kDummy);
+  EXPECT_EQ(options.engine.config_override, "/c.json");
+  EXPECT_EQ(options.engine.tensor_parallel_size, 4);
+  EXPECT_EQ(options.communicator, "local");
+  EXPECT_EQ(options.listen.ToString(), "[::1]:0");
+  EXPECT_FALSE(options.health_listen.has_value());
+  EXPECT_FALSE(options.reflection);
+  EXPECT_EQ(options.engine.threads, 3);
+  EXPECT_EQ(options.engine.text_threads, 5);
+  EXPECT_EQ(options.engine.kv_cache_bytes, 64 << 20);
+  EXPECT_EQ(options.engine.max_model_len, 1000);
+  EXPECT_EQ(options.engine.max_sequences, 7);
+  EXPECT_EQ(options.engine.max_step_tokens, 300);
+  EXPECT_EQ(options.engine.max_output_rows, 100);
+  EXPECT_EQ(options.engine.default_max_tokens, 50);
+  EXPECT_EQ(options.engine.max_request_bytes, 1u << 20);
+  EXPECT_EQ(options.engine.max_request_time, std::chrono::minutes(10));
+  EXPECT_EQ(options.engine.stall_timeout, std::chrono::seconds(90));
+  EXPECT_EQ(options.drain_timeout, Duration::zero());
+  EXPECT_EQ(options.engine.pipeline_depth, 2);
+  EXPECT_TRUE(options.allow_plaintext);
+  EXPECT_TRUE(options.dry_run);
+  for (const Setting& setting : parsed.settings) EXPECT_EQ(setting.origin, "flag") << setting.flag;
+}
+
+TEST(OptionsTest, EnvironmentTwinsAndOrigins) {
+  const ParsedOptions parsed = Parse({"--max-sequences", "9"}, {{"YOIO_MODEL", "/m"},
+                                                                {"YOIO_MAX_SEQUENCES", "5"},
+                                                                {"YOIO_ALLOW_PLAINTEXT", "true"},
+                                                                {"PATH", "/bin"}});
+  EXPECT_EQ(parsed.options.engine.max_sequences, 9);
+  EXPECT_TRUE(parsed.options.allow_plaintext);
+  EXPECT_EQ(SettingOf(parsed, "--max-sequences").origin, "flag");
+  EXPECT_EQ(SettingOf(parsed, "--max-sequences").value, "9");
+  EXPECT_EQ(SettingOf(parsed, "--model").origin, "environment");
+  EXPECT_EQ(SettingOf(parsed, "--listen").origin, "default");
+}
+
+TEST(OptionsTest, UnknownNamesAreMistakesThatNameTheNearest) {
+  EXPECT_THAT(Mistake({"--max-sequence", "1"}), HasSubstr("Did you mean --max-sequences?"));
+  EXPECT_THAT(Mistake({"--model", "/m"}, {{"YOIO_MAX_SEQUENCE", "1"}}),
+              HasSubstr("Did you mean YOIO_MAX_SEQUENCES?"));
+  EXPECT_THAT(Mistake({"model"}), HasSubstr("unexpected argument: model"));
+}
+
+TEST(OptionsTest, ServiceLinksAreIgnored) {
+  Parse({"--model", "/m"}, {{"YOIO_PORT", "tcp://10.0.0.1:50051"},
+                            {"YOIO_SERVICE_HOST", "10.0.0.1"},
+                            {"YOIO_SERVICE_PORT", "50051"},
+                            {"YOIO_SERVICE_PORT_GRPC", "50051"},
+                            {"YOIO_PORT_50051_TCP", "tcp://10.0.0.1:50051"},
+                            {"YOIO_PORT_50051_TCP_PROTO", "tcp"},
+                            {"YOIO_PORT_50051_TCP_ADDR", "10.0.0.1"},
+                            {"YOIO_PORT_50051_TCP_PORT", "50051"},
+                            {"YOIO_TINY_SERVICE_HOST", "10.0.0.1"},
+                            {"YOIO_TINY_PORT_1_UDP", "udp://10.0.0.1:1"}});
+}
+
+TEST(OptionsTest, WrongValuesSayWhatWasExpected) {
+  EXPECT_THAT(Mistake({"--max-sequences", "0"}), HasSubstr("expected a whole number from 1 to"));
+  EXPECT_THAT(Mistake({"--max-sequences", "many"}), HasSubstr("--max-sequences: "));
+  EXPECT_THAT(Mistake({"--max-sequences", "99999999999999999999"}), HasSubstr("--max-sequences: "));
+  EXPECT_THAT(Mistake({"--device", "tpu"}), HasSubstr("expected auto or cpu or cuda; got \"tpu\""));
+  EXPECT_THAT(Mistake({"--kv-cache-bytes", "12QB"}), HasSubstr("expected bytes"));
+  EXPECT_THAT(Mistake({"--stall-timeout", "60"}), HasSubstr("expected a duration with its unit"));
+  EXPECT_THAT(Mistake({"--listen", "50051"}), HasSubstr("expected HOST:PORT"));
+  EXPECT_THAT(Mistake({"--listen", "127.0.0.1:70000"}), HasSubstr("from 0 to 65535"));
+  EXPECT_THAT(Mistake({"--listen", "off"}), HasSubstr("expected HOST:PORT"));
+  EXPECT_THAT(Mistake({"--reflection", "maybe"}), HasSubstr("expected on or off"));
+  EXPECT_THAT(Mistake({"--model"}), HasSubstr("no value"));
+  EXPECT_THAT(Mistake({"--model", "a", "--model", "b"}), HasSubstr("given twice"));
+  EXPECT_THAT(Mistake({}, {{"YOIO_MAX_SEQUENCES", "x"}}), HasSubstr("YOIO_MAX_SEQUENCES: "));
+  EXPECT_THAT(Mistake({}), HasSubstr("--model DIR"));
+}
+
+TEST(OptionsTest, PlaintextForOtherMachinesNeedsASayso) {
+  EXPECT_THAT(Mistake({"--model", "/m", "--listen", "0.0.0.0:50051"}), HasSubstr("--allow-plaintext"));
+  Parse({"--model", "/m", "--listen", "0.0.0.0:50051", "--allow-plaintext"});
+  Parse({"--model", "/m", "--listen", "localhost:50051", "--health-listen", "0.0.0.0:50052"});
+}
+
+TEST(OptionsTest, HelpNamesEveryFlagOnceAndFitsATerminal) {
+  const auto parsed = ParseOptions({"--help"}, {});
+  const auto* exit = std::get_if<EarlyExit>(&parsed);
+  ASSERT_NE(exit, nullptr);
+  EXPECT_EQ(exit->code, 0);
+  for (const Setting& setting : Parse({"--model", "/m"}).settings) {
+    EXPECT_THAT(exit->text, HasSubstr("\n  " + setting.flag + " ")) << setting.flag;
+  }
+  std::string line;
+  for (const char c : exit->text) {
+    if (c != '\n') {
+      line += c;
+      continue;
+    }
+    EXPECT_LE(line.size(), 140u) << line;
+    line.clear();
+  }
+}
+
+TEST(OptionsTest, Version) {
+  const auto parsed = ParseOptions({"--version"}, {});
+  const auto* exit = std::get_if<EarlyExit>(&parsed);
+  ASSERT_NE(exit, nullptr);
+  EXPECT_EQ(exit->code, 0);
+  EXPECT_THAT(exit->text, HasSubstr("yoio-server "));
+}
+
+TEST(FlagValuesTest, Bytes) {
+  EXPECT_EQ(*ParseBytes("0"), 0);
+  EXPECT_EQ(*ParseBytes("1048576"), 1 << 20);
+  EXPECT_EQ(*ParseBytes("3GiB"), 3LL << 30);
+  EXPECT_EQ(FormatBytes(1536 << 10), "1536KiB");
+  for (const char* bad : {"", "GiB", "-1", "1.5GiB", "1 GiB", "99999999999999TiB", "9223372036854775808"}) {
+    EXPECT_FALSE(ParseBytes(bad).ok()) << bad;
+  }
+}
+
+TEST(FlagValuesTest, Durations) {
+  EXPECT_EQ(*ParseDuration("500ms"), std::chrono::milliseconds(500));
+  EXPECT_EQ(*ParseDuration("1h30m"), std::chrono::minutes(90));
+  EXPECT_EQ(FormatDuration(std::chrono::seconds(90)), "1m30s");
+  for (const char* bad : {"", "60", "-1s", "inf", "9999999h", "s"})
+    EXPECT_FALSE(ParseDuration(bad).ok()) << bad;
+}
+
+}  // namespace
+}  // namespace yoio
