@@ -1,0 +1,130 @@
+#include "client/client.h"
+
+#include <grpcpp/channel.h>
+#include <grpcpp/client_context.h>
+#include <grpcpp/create_channel.h>
+#include <grpcpp/security/credentials.h>
+
+#include <chrono>
+#include <utility>
+
+#include "client/error_details.h"
+
+namespace yoio {
+namespace {
+
+std::shared_ptr<grpc::Channel> OpenChannel(const std::string& server) {
+  grpc::ChannelArguments arguments;
+  arguments.SetInt(GRPC_ARG_ENABLE_HTTP_PROXY, 0);
+  return grpc::CreateCustomChannel(server, grpc::InsecureChannelCredentials(), arguments);
+}
+
+// One call: its context, with the deadline set, registered for cancellation while this object lives.
+class Call {
+ public:
+  explicit Call(const CallOptions& options) : registration_(options.cancellation, context_) {
+    if (options.timeout) {
+      const auto timeout = std::chrono::duration_cast<std::chrono::system_clock::duration>(*options.timeout);
+      context_.set_deadline(std::chrono::system_clock::now() + timeout);
+    }
+  }
+
+  grpc::ClientContext* context() { return &context_; }
+  absl::Status Result(const grpc::Status& status) const { return FromGrpc(status, context_); }
+
+ private:
+  grpc::ClientContext context_;
+  Cancellation::Registration registration_;
+};
+
+// A unary call of `stub` by a pointer to its method.
+template <typename Stub, typename Request, typename Response>
+absl::StatusOr<Response> Unary(Stub& stub,
+                               grpc::Status (Stub::*method)(grpc::ClientContext*, const Request&, Response*),
+                               const Request& request, const CallOptions& options) {
+  Call call(options);
+  Response response;
+  const absl::Status status = call.Result((stub.*method)(call.context(), request, &response));
+  if (!status.ok()) return status;
+  return response;
+}
+
+// Reads a stream to its end; a callback that returns false cancels it.
+template <typename Response, typename Callback>
+absl::Status Stream(Call& call, std::unique_ptr<grpc::ClientReader<Response>> reader, Callback on_event) {
+  Response event;
+  while (reader->Read(&event)) {
+    if (!on_event(event)) {
+      call.context()->TryCancel();
+      while (reader->Read(&event)) continue;
+      reader->Finish();
+      return absl::CancelledError("the callback ended the call");
+    }
+  }
+  return call.Result(reader->Finish());
+}
+
+}  // namespace
+
+using Stub = v1::InferenceService::Stub;
+
+Client::Client(const std::string& server) : stub_(v1::InferenceService::NewStub(OpenChannel(server))) {}
+
+absl::Status Client::Generate(const v1::GenerateRequest& request, GenerateCallback on_event,
+                              const CallOptions& options) {
+  Call call(options);
+  return Stream<v1::GenerateResponse>(call, stub_->Generate(call.context(), request), on_event);
+}
+
+absl::Status Client::Score(const v1::ScoreRequest& request, ScoreCallback on_event,
+                           const CallOptions& options) {
+  Call call(options);
+  return Stream<v1::ScoreResponse>(call, stub_->Score(call.context(), request), on_event);
+}
+
+absl::StatusOr<v1::GenerateOnceResponse> Client::GenerateOnce(const v1::GenerateRequest& request,
+                                                              const CallOptions& options) {
+  v1::GenerateOnceRequest once;
+  *once.mutable_request() = request;
+  return Unary(*stub_, &Stub::GenerateOnce, once, options);
+}
+
+absl::StatusOr<v1::TokenizeResponse> Client::Tokenize(const v1::TokenizeRequest& request,
+                                                      const CallOptions& options) {
+  return Unary(*stub_, &Stub::Tokenize, request, options);
+}
+
+absl::StatusOr<v1::DetokenizeResponse> Client::Detokenize(const v1::DetokenizeRequest& request,
+                                                          const CallOptions& options) {
+  return Unary(*stub_, &Stub::Detokenize, request, options);
+}
+
+absl::StatusOr<v1::GetModelInfoResponse> Client::GetModelInfo(const v1::GetModelInfoRequest& request,
+                                                              const CallOptions& options) {
+  return Unary(*stub_, &Stub::GetModelInfo, request, options);
+}
+
+absl::StatusOr<v1::GetServerInfoResponse> Client::GetServerInfo(const CallOptions& options) {
+  return Unary(*stub_, &Stub::GetServerInfo, v1::GetServerInfoRequest(), options);
+}
+
+absl::StatusOr<v1::GetLoadResponse> Client::GetLoad(const CallOptions& options) {
+  return Unary(*stub_, &Stub::GetLoad, v1::GetLoadRequest(), options);
+}
+
+absl::Status Client::Abort(const std::string& request_id, const CallOptions& options) {
+  v1::AbortRequest request;
+  request.set_request_id(request_id);
+  return Unary(*stub_, &Stub::Abort, request, options).status();
+}
+
+absl::StatusOr<::grpc::health::v1::HealthCheckResponse> CheckHealth(const std::string& server,
+                                                                    const std::string& service,
+                                                                    const CallOptions& options) {
+  const auto stub = ::grpc::health::v1::Health::NewStub(OpenChannel(server));
+  ::grpc::health::v1::HealthCheckRequest request;
+  request.set_service(service);
+  return Unary(*stub, &::grpc::health::v1::Health::Stub::Check, request, options);
+}
+
+}  // namespace yoio

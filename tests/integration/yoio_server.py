@@ -1,0 +1,236 @@
+"""Starts yoio-server as an operator does, and talks to it as a caller does.
+
+The environment names what is tested: SERVER_BINARY, MODEL_DIR, PROTO_DIR, GOLDEN_DIR.
+"""
+
+import array
+import json
+import os
+import re
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import grpc
+import pytest
+from grpc_tools import protoc
+
+BINARY = os.environ["SERVER_BINARY"]
+MODEL = Path(os.environ["MODEL_DIR"])
+PROTO = Path(os.environ["PROTO_DIR"])
+GOLDEN = Path(os.environ["GOLDEN_DIR"])
+
+START_SECONDS = 60  # with sanitizers; a second without
+CALL_SECONDS = 60
+
+
+def _generate_stubs():
+    """Makes the Python stubs of every .proto, as a caller would, and lets them be imported."""
+    out = tempfile.TemporaryDirectory(prefix="yoio-stubs-")
+    files = [str(path.relative_to(PROTO)) for path in sorted(PROTO.rglob("*.proto"))]
+    well_known = Path(protoc.__file__).parent / "_proto"
+    arguments = [
+        "protoc",
+        f"-I{PROTO}",
+        f"-I{well_known}",
+        f"--python_out={out.name}",
+        f"--grpc_python_out={out.name}",
+    ]
+    if protoc.main(arguments + files) != 0:
+        raise RuntimeError(f"protoc failed on {files}")
+    sys.path.insert(0, out.name)
+    # The package of grpc.health.v1 has the name of the library's own: let that one find it.
+    grpc.__path__.append(str(Path(out.name) / "grpc"))
+    return out
+
+
+_stubs = _generate_stubs()
+
+# Tests import these from here.
+# ruff: noqa: E402, F401
+from google.rpc import error_details_pb2, status_pb2
+from grpc.health.v1 import health_pb2, health_pb2_grpc
+from yoio.v1 import errors_pb2, event_pb2, inference_pb2, inference_pb2_grpc, request_pb2
+
+
+class Server:
+    """A server process on loopback ports of its own choice. Use it in a `with`."""
+
+    def __init__(self, *flags, model=MODEL):
+        self.files = tempfile.TemporaryDirectory(prefix="yoio-server-")
+        self.out_path, self.err_path = Path(self.files.name) / "out", Path(self.files.name) / "err"
+        command = [BINARY, "--model", str(model), "--listen", "127.0.0.1:0", "--health-listen", "127.0.0.1:0"]
+        with self.out_path.open("wb") as out, self.err_path.open("wb") as err:
+            self.process = subprocess.Popen(
+                command + list(flags), stdout=out, stderr=err, env=clean_environment()
+            )
+
+    def __enter__(self):
+        ready = self.wait_for_line(r"^yoio-server ready listen=(\S+) health=(\S+) model=(\S+)$")
+        self.address, self.health_address, self.model_name = ready.groups()
+        self.channel = grpc.insecure_channel(self.address)
+        self.stub = inference_pb2_grpc.InferenceServiceStub(self.channel)
+        self.health = health_pb2_grpc.HealthStub(grpc.insecure_channel(self.health_address))
+        return self
+
+    def __exit__(self, *_):
+        self.channel.close()
+        if self.process.poll() is None:
+            self.process.terminate()
+        try:
+            self.process.wait(timeout=20)
+        finally:
+            self.process.kill()
+
+    def wait_for_line(self, pattern):
+        deadline = time.monotonic() + START_SECONDS
+        while time.monotonic() < deadline:
+            found = re.search(pattern, self.out_path.read_text(), re.MULTILINE)
+            if found:
+                return found
+            if self.process.poll() is not None:
+                break
+            time.sleep(0.02)
+        raise AssertionError(
+            f"no line {pattern!r}; exit code {self.process.poll()}; stderr:\n{self.errors()}"
+        )
+
+    def output(self):
+        return self.out_path.read_text() + self.errors()
+
+    def errors(self):
+        return self.err_path.read_text()
+
+    def generate(self, request, **options):
+        return self.stub.Generate(request, timeout=options.pop("timeout", CALL_SECONDS), **options)
+
+    def load(self):
+        return self.stub.GetLoad(inference_pb2.GetLoadRequest(), timeout=CALL_SECONDS)
+
+    def wait_until_idle(self, seconds=10):
+        """Returns the load once nothing runs, nothing waits and every block is free."""
+        deadline = time.monotonic() + seconds
+        while True:
+            load = self.load()
+            idle = load.running == 0 and load.waiting == 0 and load.free_blocks == load.total_blocks
+            if idle or time.monotonic() > deadline:
+                assert idle, f"the server still holds something: {load}"
+                return load
+            time.sleep(0.02)
+
+
+def run_to_end(*flags, model=MODEL, listen="127.0.0.1:0"):
+    """Runs a server that is expected to refuse its configuration. Returns exit code and standard error."""
+    command = [BINARY, "--model", str(model), "--listen", listen, "--health-listen", "127.0.0.1:0", *flags]
+    done = subprocess.run(
+        command,
+        capture_output=True,
+        env=clean_environment(),
+        timeout=START_SECONDS,
+        check=False,
+    )
+    return done.returncode, done.stderr.decode()
+
+
+def clean_environment():
+    """This environment less every setting of a server."""
+    return {name: value for name, value in os.environ.items() if not name.startswith("YOIO_")}
+
+
+def last_two_lines(errors):
+    """What happened, and what to do: how a server that cannot start ends its standard error."""
+    lines = errors.splitlines()
+    assert len(lines) >= 2 and lines[-2].startswith("yoio-server: "), errors
+    return lines[-2], lines[-1]
+
+
+def request(text=None, ids=None, **fields):
+    """A GenerateRequest; keywords are fields of the request or of its `sampling`, `stop` and `output`."""
+    message = request_pb2.GenerateRequest()
+    if text is not None:
+        message.text = text
+    if ids is not None:
+        message.token_ids.ids.extend(ids)
+    for name, value in fields.items():
+        set_field(message, name, value)
+    return message
+
+
+def set_field(message, name, value):
+    for owner in (message, message.sampling, message.stop, message.output):
+        field = owner.DESCRIPTOR.fields_by_name.get(name)
+        if field is None:
+            continue
+        if isinstance(value, dict):
+            getattr(owner, name).update(value)
+        elif isinstance(value, list):
+            getattr(owner, name).extend(value)
+        elif field.message_type is not None:
+            getattr(owner, name).CopyFrom(value)
+        else:
+            setattr(owner, name, value)
+        return
+    raise KeyError(name)
+
+
+class Answer:
+    """The whole of one stream: events by kind, and each choice's text and ids."""
+
+    def __init__(self, events):
+        self.events = list(events)
+        self.kinds = [event.WhichOneof("event") for event in self.events]
+        self.accepted = self.events[0].accepted
+        self.summary = self.events[-1].summary
+        self.finished = {e.finished.choice: e.finished for e in self.events if e.HasField("finished")}
+        self.texts, self.ids = {}, {}
+        for event in self.events:
+            if event.HasField("delta"):
+                delta = event.delta
+                self.texts[delta.choice] = self.texts.get(delta.choice, "") + delta.text
+                self.ids[delta.choice] = self.ids.get(delta.choice, []) + list(delta.ids)
+
+    @property
+    def text(self):
+        return self.texts.get(0, "")
+
+
+def error_info(error):
+    """The ErrorInfo of a failed call."""
+    for name, value in error.trailing_metadata():
+        if name == "grpc-status-details-bin":
+            status = status_pb2.Status.FromString(value)
+            for detail in status.details:
+                info = error_details_pb2.ErrorInfo()
+                if detail.Unpack(info):
+                    return info
+    raise AssertionError(f"no ErrorInfo in {error}")
+
+
+def expect_error(call, code, reason=None):
+    """Runs `call`, which must fail with `code` and ErrorInfo `reason`. Returns the error."""
+    with pytest.raises(grpc.RpcError) as caught:
+        call()
+    error = caught.value
+    assert error.code() == code, error
+    if reason is not None:
+        info = error_info(error)
+        assert (info.domain, info.reason) == ("yoio.v1", reason), error
+    return error
+
+
+def read_safetensors(path):
+    """The tensors of a file as {name: (shape, array)}; 32-bit types only."""
+    data = Path(path).read_bytes()
+    header_bytes = int.from_bytes(data[:8], "little")
+    header = json.loads(data[8 : 8 + header_bytes])
+    tensors = {}
+    for name, entry in header.items():
+        if name == "__metadata__":
+            continue
+        begin, end = (8 + header_bytes + offset for offset in entry["data_offsets"])
+        values = array.array({"F32": "f", "I32": "i"}[entry["dtype"]])
+        values.frombytes(data[begin:end])
+        tensors[name] = (entry["shape"], values)
+    return tensors
