@@ -72,8 +72,9 @@ class BoundedQueue {
 
  private:
   std::optional<T> TakeFront() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {
-    if (values_.empty()) return std::nullopt;
-    std::optional<T> value(std::move(values_.front()));
+    std::optional<T> value;
+    if (values_.empty()) return value;
+    value.emplace(std::move(values_.front()));
     values_.pop_front();
     changed_.NotifyAll();
     return value;

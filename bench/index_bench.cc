@@ -1,18 +1,20 @@
 // What the indexer of one decode step costs: scores over the whole cache, exact top-k, translation to slots.
 //
-//   index_bench [--threads=N]
+//   index_bench [--threads N] [--json FILE]
 //
-// One line a shape: microseconds, bytes that must be read per second, and the floor (those bytes at the read
-// bandwidth that the same threads reach on as much memory) divided by what was measured.
-
-#include <cstdio>
-#include <cstdlib>
-#include <cstring>
+// Names are what/shape/context/rows. The floor of a time is what must be read, at the bandwidth that the same
+// threads reach on as much memory. `batch` rows belong to as many sequences; `score` rows all belong to one,
+// as when a prompt is scored: they are bound by arithmetic, and their floor is far.
+#include <algorithm>
+#include <string>
 #include <thread>
 #include <vector>
 
+#include "CLI/CLI.hpp"
+#include "absl/strings/str_cat.h"
 #include "base/check.h"
 #include "bench/measure.h"
+#include "bench/report.h"
 #include "kernels/backend.h"
 #include "tests/support/random.h"
 
@@ -63,10 +65,14 @@ class IndexBench {
     score_bandwidth_ = ReadBandwidth(pool, scores_.bytes());
   }
 
-  void Run() {
-    Report("index-scores", MedianSeconds([&] { Scores(); }), key_bytes_, key_bandwidth_);
-    Report("top-k", MedianSeconds([&] { TopK(); }), score_bytes_, score_bandwidth_);
-    Report("translate", MedianSeconds([&] { Translate(); }), 4.0 * rows_ * kTopK, score_bandwidth_);
+  void Run(const std::string& kind, Report& report) {
+    const std::string shape = absl::StrCat("/", kind, "-dim", kDim, "/", context_, "/", rows_);
+    const double seconds = MedianSeconds([&] { Scores(); });
+    report.Add({"index-scores" + shape, seconds * 1e6, "us", key_bytes_ / key_bandwidth_ * 1e6});
+    report.Add({"index-read" + shape, key_bytes_ / seconds * 1e-9, "GB/s", key_bandwidth_ * 1e-9});
+    report.Add(
+        {"top-k" + shape, MedianSeconds([&] { TopK(); }) * 1e6, "us", score_bytes_ / score_bandwidth_ * 1e6});
+    report.Add({"translate" + shape, MedianSeconds([&] { Translate(); }) * 1e6, "us"});
   }
 
  private:
@@ -106,12 +112,6 @@ class IndexBench {
                             stream_);
   }
 
-  void Report(const char* what, double seconds, double bytes, double bandwidth) const {
-    std::printf("%-13s context %6d  rows %3d  %9.1f us  %7.2f GB/s  floor %8.1f us  ratio %.2f\n", what,
-                context_, rows_, seconds * 1e6, bytes / seconds * 1e-9, bytes / bandwidth * 1e6,
-                bytes / bandwidth / seconds);
-  }
-
   Backend& backend_;
   Stream& stream_;
   const int context_;
@@ -124,16 +124,17 @@ class IndexBench {
   double score_bandwidth_ = 0;
 };
 
-void RunAll(int num_threads) {
+void RunAll(int num_threads, Report& report) {
   absl::StatusOr<std::unique_ptr<Backend>> backend = kernels::MakeBackend(kernels::DeviceKind::kCpu, 0);
   YOIO_CHECK(backend.ok()) << backend.status().ToString();
   absl::StatusOr<std::unique_ptr<Stream>> stream = (*backend)->NewStream(num_threads);
   YOIO_CHECK(stream.ok()) << stream.status().ToString();
   ThreadPool pool(num_threads);
   for (const int context : {4096, 65536, 131072}) {
-    IndexBench(**backend, **stream, pool, context, /*rows=*/1, /*sequences=*/1).Run();
-    IndexBench(**backend, **stream, pool, context, /*rows=*/4, /*sequences=*/4).Run();
-    IndexBench(**backend, **stream, pool, context, /*rows=*/64, /*sequences=*/1).Run();
+    for (const int rows : {1, 4}) {
+      IndexBench(**backend, **stream, pool, context, rows, /*sequences=*/rows).Run("batch", report);
+    }
+    IndexBench(**backend, **stream, pool, context, /*rows=*/64, /*sequences=*/1).Run("score", report);
   }
 }
 
@@ -141,13 +142,13 @@ void RunAll(int num_threads) {
 }  // namespace yoio::bench
 
 int main(int argc, char** argv) {
-  int num_threads = static_cast<int>(std::thread::hardware_concurrency());
-  for (int i = 1; i < argc; ++i) {
-    if (std::strncmp(argv[i], "--threads=", 10) != 0 || (num_threads = std::atoi(argv[i] + 10)) < 1) {
-      std::fprintf(stderr, "usage: %s [--threads=N]\n", argv[0]);
-      return 1;
-    }
-  }
-  yoio::bench::RunAll(num_threads);
-  return 0;
+  CLI::App app("Measures the indexer's operations on this machine");
+  int threads = static_cast<int>(std::max(1u, std::thread::hardware_concurrency()));
+  std::string json;
+  app.add_option("--threads", threads, "Threads of the stream")->check(CLI::PositiveNumber);
+  app.add_option("--json", json, "Write the results to this file");
+  CLI11_PARSE(app, argc, argv);
+  yoio::bench::Report report(argc, argv);
+  yoio::bench::RunAll(threads, report);
+  return report.Write(json) ? 0 : 1;
 }

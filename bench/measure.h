@@ -4,7 +4,7 @@
 
 #include <algorithm>
 #include <cstdint>
-#include <cstring>
+#include <numeric>
 #include <vector>
 
 #include "base/clock.h"
@@ -12,9 +12,9 @@
 
 namespace yoio::bench {
 
-// Median seconds of one call: calls are repeated for about a quarter of a second, after one that warms up.
+// Seconds of single calls: repeated for about a quarter of a second, after one that warms up.
 template <typename Body>
-double MedianSeconds(const Body& body) {
+std::vector<double> SampleSeconds(const Body& body) {
   body();
   std::vector<double> seconds;
   const TimePoint end = Clock::now() + std::chrono::milliseconds(250);
@@ -23,8 +23,21 @@ double MedianSeconds(const Body& body) {
     body();
     seconds.push_back(ToSeconds(Clock::now() - start));
   } while (Clock::now() < end || seconds.size() < 5);
+  return seconds;
+}
+
+template <typename Body>
+double MedianSeconds(const Body& body) {
+  std::vector<double> seconds = SampleSeconds(body);
   std::nth_element(seconds.begin(), seconds.begin() + seconds.size() / 2, seconds.end());
   return seconds[seconds.size() / 2];
+}
+
+// The least of the samples: for ceilings, which nothing that disturbs the machine may lower.
+template <typename Body>
+double BestSeconds(const Body& body) {
+  const std::vector<double> seconds = SampleSeconds(body);
+  return *std::min_element(seconds.begin(), seconds.end());
 }
 
 // Bytes per second at which the threads of `pool` read `bytes` of memory again and again: the ceiling of any
@@ -32,17 +45,12 @@ double MedianSeconds(const Body& body) {
 inline double ReadBandwidth(ThreadPool& pool, size_t bytes) {
   std::vector<uint64_t> memory(bytes / sizeof(uint64_t), 1);
   std::vector<uint64_t> sums(pool.num_threads());
-  const int64_t chunk = 32 << 10;
-  const double seconds = MedianSeconds([&] {
+  const double seconds = BestSeconds([&] {
     pool.RunOnAll([&](int thread) {
-      uint64_t sum = 0;
-      const int64_t begin = memory.size() * thread / pool.num_threads();
-      const int64_t end = memory.size() * (thread + 1) / pool.num_threads();
-      for (int64_t i = begin; i < end; i += chunk) {
-        const int64_t stop = std::min(i + chunk, end);
-        for (int64_t j = i; j < stop; ++j) sum += memory[j];
-      }
-      sums[thread] += sum;
+      const int64_t words = static_cast<int64_t>(memory.size());
+      const int64_t begin = words * thread / pool.num_threads();
+      const int64_t end = words * (thread + 1) / pool.num_threads();
+      sums[thread] += std::accumulate(memory.begin() + begin, memory.begin() + end, uint64_t{0});
     });
   });
   return static_cast<double>(memory.size() * sizeof(uint64_t)) / seconds;

@@ -147,6 +147,7 @@ double LibraryRate(const ModelConfig& config, ThreadPool& pool) {
   const int q = config.num_attention_heads * dim, kv = config.num_key_value_heads * dim;
   const std::vector<std::pair<int, int>> shapes = {
       {q + 2 * kv, hidden}, {hidden, q}, {2 * ffn, hidden}, {hidden, ffn}};
+  openblas_set_num_threads(1);  // each thread of the pool calls it for columns of its own
   double flops = 0, seconds = 0;
   for (const auto& [n, k] : shapes) {
     std::vector<float> x(static_cast<size_t>(kPrefillChunk) * k, 0.5f), w(static_cast<size_t>(n) * k, 0.25f);

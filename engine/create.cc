@@ -67,11 +67,6 @@ absl::Status WarmUp(WorkerGroup& workers) {
       "the model's first step produced a logit that is not a number: are the weights sound?");
 }
 
-absl::Status CheckDevice(const EngineOptions& options) {
-  if (options.device != Device::kCuda) return absl::OkStatus();
-  return kernels::MakeBackend(kernels::DeviceKind::kCuda, 0).status();
-}
-
 }  // namespace
 
 absl::StatusOr<MemoryPlan> Engine::DryRun(const EngineOptions& options) {
@@ -85,9 +80,18 @@ absl::StatusOr<MemoryPlan> Engine::DryRun(const EngineOptions& options) {
 }
 
 absl::StatusOr<std::unique_ptr<Engine>> Engine::Create(const EngineOptions& options) {
-  YOIO_RETURN_IF_ERROR(CheckDevice(options));
+  if (options.device == Device::kCuda) {
+    YOIO_RETURN_IF_ERROR(kernels::MakeBackend(kernels::DeviceKind::kCuda, 0).status());
+  }
+  YOIO_ASSIGN_OR_RETURN(auto backend, kernels::MakeBackend(kernels::DeviceKind::kCpu, 0));
+  return CreateEngine(options, std::move(backend));
+}
+
+absl::StatusOr<std::unique_ptr<Engine>> CreateEngine(const EngineOptions& options,
+                                                     std::unique_ptr<kernels::Backend> backend) {
   EngineParts parts;
   parts.options = options;
+  parts.backend = std::move(backend);
   YOIO_ASSIGN_OR_RETURN(ModelConfig config, ReadModelConfig(options.model_dir, options.config_override));
   parts.config = std::make_unique<ModelConfig>(std::move(config));
   YOIO_ASSIGN_OR_RETURN(const SamplingParams defaults, ReadSamplingDefaults(options.model_dir));
@@ -97,8 +101,6 @@ absl::StatusOr<std::unique_ptr<Engine>> Engine::Create(const EngineOptions& opti
     YOIO_ASSIGN_OR_RETURN(checkpoint, Checkpoint::Open(options.model_dir));
   }
   YOIO_ASSIGN_OR_RETURN(const Sizing sizing, PlanMemory(options, *parts.config));
-  YOIO_ASSIGN_OR_RETURN(parts.backend, kernels::MakeBackend(kernels::DeviceKind::kCpu, 0));
-
   parts.depth = options.pipeline_depth > 0 ? options.pipeline_depth : 1;
   WorkerGroupOptions workers{.worker = {.config = parts.config.get(),
                                         .checkpoint = checkpoint.get(),

@@ -38,8 +38,8 @@ struct EngineOptions {
   Duration stall_timeout = std::chrono::seconds(60);
   Duration max_request_time = std::chrono::hours(1);
   Duration progress_interval = std::chrono::seconds(10);
-  // Told what start-up is doing ("loading weights", done, total). Called on the creating thread. May be
-  // empty.
+  // Told what start-up is doing ("loading weights", done, total). Called while Create blocks, from a
+  // thread of the engine. May be empty.
   std::function<void(std::string_view what, int64_t done, int64_t total)> on_progress;
 };
 

@@ -1,6 +1,7 @@
 #include "engine/engine_impl.h"
 
 #include <algorithm>
+#include <cmath>
 #include <cstdio>
 #include <utility>
 
@@ -18,6 +19,8 @@ constexpr size_t kMaxLiveRequests = 4096;
 constexpr size_t kTextQueue = 4 * kMaxLiveRequests;
 // How soon a sequence whose reader has caught up is noticed when nothing else runs.
 constexpr Duration kPausedPoll = std::chrono::milliseconds(5);
+
+absl::Status NotANumber() { return absl::InternalError("the model produced a logit that is not a number"); }
 
 }  // namespace
 
@@ -120,7 +123,7 @@ absl::StatusOr<std::string> EngineImpl::Detokenize(const std::vector<int32_t>& i
                                                    bool skip_special_tokens) const {
   if (parts_.tokenizer == nullptr)
     return absl::UnimplementedError("text needs a tokenizer, and this model has none");
-  const int32_t vocab_size = parts_.tokenizer->vocab_size();
+  const int32_t vocab_size = parts_.model.vocab_size;
   for (const int32_t id : ids) {
     if (id >= 0 && id < vocab_size) continue;
     return absl::InvalidArgumentError(
@@ -278,9 +281,7 @@ void EngineImpl::Deliver(absl::StatusOr<StepResult> result) {
 void EngineImpl::DeliverSample(const Scheduler::Sample& sample, int64_t step, TimePoint now) {
   LiveRequest& live = static_cast<LiveRequest&>(*sample.group);
   if (!live.choice_open[sample.choice]) return;
-  if (sample.token->invalid) {
-    return Fail(live, absl::InternalError("the model produced a logit that is not a number"));
-  }
+  if (sample.token->invalid) return Fail(live, NotANumber());
   if (live.first_token == TimePoint{}) {
     live.first_token = now;
     prompt_tokens_ += static_cast<int64_t>(live.prompt.size());
@@ -311,6 +312,8 @@ void EngineImpl::DeliverSample(const Scheduler::Sample& sample, int64_t step, Ti
 
 void EngineImpl::DeliverScores(Scheduler::Scores& scores, TimePoint now) {
   LiveRequest& live = static_cast<LiveRequest&>(*scores.group);
+  const auto invalid = [](const TokenRecord& token) { return std::isnan(token.logprob); };
+  if (std::any_of(scores.tokens.begin(), scores.tokens.end(), invalid)) return Fail(live, NotANumber());
   live.last_event = now;
   live.scored += static_cast<int32_t>(scores.tokens.size());
   int32_t position = scores.first_position;

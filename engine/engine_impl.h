@@ -35,6 +35,10 @@ struct EngineParts {
   std::unique_ptr<WorkerGroup> workers;
 };
 
+// As Engine::Create, on a backend that the caller has made.
+absl::StatusOr<std::unique_ptr<Engine>> CreateEngine(const EngineOptions& options,
+                                                     std::unique_ptr<kernels::Backend> backend);
+
 class EngineImpl : public Engine {
  public:
   explicit EngineImpl(EngineParts parts);

@@ -32,12 +32,48 @@ class NoisyArgmax {
         position_(row.output_position),
         sample_index_(row.sample_index) {}
 
-  // False when no noise makes a token of that logit (or a lower one) the best.
-  bool CanWin(float scaled) const { return scaled + kMaxGumbelNoise >= best_; }
+  void Try(int32_t id, float floor) {
+    const float scaled = shape_.Scaled(shape_.logits[id]);
+    if (!Hopeless(scaled, floor)) Try(id, scaled, Noise(id / 4)[id % 4]);
+  }
+
+  // Every token whose scaled logit is at least `floor`. What cannot win costs little: a block one comparison
+  // a token, a group of four its noise, and logarithms only where one of the four may win with that noise.
+  void TryAll(float floor) {
+    constexpr size_t kBlock = 64;
+    const std::span<const float> logits = shape_.logits;
+    for (size_t block = 0; block < logits.size(); block += kBlock) {
+      const size_t block_end = std::min(block + kBlock, logits.size());
+      if (Hopeless(shape_.Scaled(MaxOf(logits.subspan(block, block_end - block))), floor)) continue;
+      for (size_t group = block; group < block_end; group += 4) {
+        TryGroup(group, std::min(group + 4, block_end), floor);
+      }
+    }
+  }
+
+  int32_t id() const { return id_; }
+
+ private:
+  // No noise makes a token of that logit, or of a lower one, the best.
+  bool Hopeless(float scaled, float floor) const {
+    return scaled < floor || scaled + kMaxGumbelNoise < best_;
+  }
 
   // The noise of tokens 4 * group .. 4 * group + 3.
   std::array<uint32_t, 4> Noise(uint32_t group) const {
     return Philox4x32({group, position_, sample_index_, 0}, key_);
+  }
+
+  void TryGroup(size_t begin, size_t end, float floor) {
+    const float* logits = shape_.logits.data();
+    const float highest = shape_.Scaled(*std::max_element(logits + begin, logits + end));
+    if (Hopeless(highest, floor)) return;
+    const std::array<uint32_t, 4> noise = Noise(begin / 4);
+    if (highest + GumbelBound(*std::max_element(noise.begin(), noise.end())) < best_) return;
+    for (size_t id = begin; id < end; ++id) {
+      const float scaled = shape_.Scaled(logits[id]);
+      if (scaled >= floor) Try(id, scaled, noise[id - begin]);
+    }
   }
 
   void Try(int32_t id, float scaled, uint32_t noise) {
@@ -49,37 +85,6 @@ class NoisyArgmax {
     }
   }
 
-  void Try(int32_t id) {
-    const float scaled = shape_.Scaled(shape_.logits[id]);
-    if (CanWin(scaled)) Try(id, scaled, Noise(id / 4)[id % 4]);
-  }
-
-  // Every token whose scaled logit is at least `floor`. Groups of tokens that cannot win cost a comparison.
-  void TryAll(float floor) {
-    constexpr size_t kBlock = 64;
-    const std::span<const float> logits = shape_.logits;
-    const auto hopeless = [&](size_t begin, size_t end) {
-      const float highest = shape_.Scaled(MaxOf(logits.subspan(begin, end - begin)));
-      return highest < floor || !CanWin(highest);
-    };
-    for (size_t block = 0; block < logits.size(); block += kBlock) {
-      const size_t block_end = std::min(block + kBlock, logits.size());
-      if (hopeless(block, block_end)) continue;
-      for (size_t group = block; group < block_end; group += 4) {
-        const size_t end = std::min(group + 4, block_end);
-        if (hopeless(group, end)) continue;
-        const std::array<uint32_t, 4> noise = Noise(group / 4);
-        for (size_t id = group; id < end; ++id) {
-          const float scaled = shape_.Scaled(logits[id]);
-          if (scaled >= floor) Try(id, scaled, noise[id - group]);
-        }
-      }
-    }
-  }
-
-  int32_t id() const { return id_; }
-
- private:
   const Shape& shape_;
   const std::array<uint32_t, 2> key_;
   const uint32_t position_;
@@ -88,67 +93,41 @@ class NoisyArgmax {
   int32_t id_ = 0;
 };
 
-// All tokens that top-p can keep, in any order: the others have less than half of 1 - p of the probability
-// between them, which is a wide margin for rounding.
-std::span<int32_t> NucleusCandidates(const Shape& shape, double top_p, double total,
-                                     std::vector<int32_t>& order) {
-  constexpr size_t kBlock = 64;
-  const std::span<const float> logits = shape.logits;
-  const double least = (1.0 - top_p) * total / (2.0 * static_cast<double>(logits.size()));
-  const float floor = static_cast<float>(PortableLog(least));
-  size_t count = 0;
-  for (size_t begin = 0; begin < logits.size(); begin += kBlock) {
-    const size_t size = std::min(kBlock, logits.size() - begin);
-    if (shape.Scaled(MaxOf(logits.subspan(begin, size))) < floor) continue;
-    for (size_t id = begin; id < begin + size; ++id) {
-      if (shape.Scaled(logits[id]) >= floor) order[count++] = static_cast<int32_t>(id);
-    }
-  }
-  return {order.data(), count};
-}
+float Weight(const Shape& shape, int32_t id) { return PortableExp(shape.Scaled(shape.logits[id])); }
 
-// The fewest of `tokens`, in the order of BetterToken, whose weights reach `goal`; they end up at its end.
-// Cost: a heap of the candidates, and a pop for each token kept.
-std::span<int32_t> KeepNucleus(const Shape& shape, double goal, std::span<int32_t> tokens) {
-  const BetterToken better{shape.logits.data()};
-  const auto worse = [better](int32_t a, int32_t b) { return better(b, a); };
-  std::make_heap(tokens.begin(), tokens.end(), worse);
-  auto rest = tokens.end();
+// The fewest of `tokens`, from the first on, whose weights reach `goal`; all of them when they do not.
+std::span<int32_t> FewestThatReach(double goal, const Shape& shape, std::span<int32_t> tokens) {
   double sum = 0.0;
-  while (rest != tokens.begin() && sum < goal) {
-    std::pop_heap(tokens.begin(), rest, worse);
-    --rest;
-    sum += PortableExp(shape.Scaled(shape.logits[*rest]));
-  }
-  return {rest, tokens.end()};
+  size_t count = 0;
+  while (count < tokens.size() && sum < goal) sum += Weight(shape, tokens[count++]);
+  return tokens.first(count);
 }
 
-// What top-k and top-p leave. At least one of them is on.
-std::span<int32_t> Restrict(const Shape& shape, int top_k, float top_p, std::vector<int32_t>& order) {
-  std::span<int32_t> kept;
+std::span<int32_t> TopKTopP(const Shape& shape, int top_k, float top_p, std::vector<int32_t>& order) {
+  const std::span<int32_t> kept = SelectTop(shape.logits, top_k, order);
+  if (top_p == 1.0f) return kept;
   double total = 0.0;
-  if (top_k > 0) {
-    kept = SelectTop(shape.logits, top_k, order);
-    for (int32_t id : kept) total += PortableExp(shape.Scaled(shape.logits[id]));
-  } else {
-    total =
-        SumExp(shape.logits.data(), static_cast<int>(shape.logits.size()), shape.highest, shape.temperature);
-    kept = NucleusCandidates(shape, top_p, total, order);
+  for (int32_t id : kept) total += Weight(shape, id);
+  return FewestThatReach(top_p * total, shape, kept);
+}
+
+// Few tokens make up most of a trained model's distribution, so that a short selection is usually enough; a
+// flat distribution ends in a sort of the whole vocabulary.
+std::span<int32_t> TopP(const Shape& shape, float top_p, std::vector<int32_t>& order) {
+  const size_t vocab = shape.logits.size();
+  const double total = SumExp(shape.logits.data(), static_cast<int>(vocab), shape.highest, shape.temperature);
+  for (size_t size = 256;; size *= 16) {
+    const std::span<int32_t> best = SelectTop(shape.logits, static_cast<int>(std::min(size, vocab)), order);
+    const std::span<int32_t> kept = FewestThatReach(top_p * total, shape, best);
+    if (kept.size() < best.size() || size >= vocab) return kept;
   }
-  return top_p < 1.0f ? KeepNucleus(shape, top_p * total, kept) : kept;
 }
 
 // Log-probabilities of one row of raw logits.
 class LogSoftmax {
  public:
-  LogSoftmax(std::span<const float> logits, Peak peak) : logits_(logits), highest_(peak.value) {
-    const auto is_infinite = [](float logit) { return logit == kInfinity; };
-    const double sum = highest_ == kInfinity
-                           ? static_cast<double>(std::count_if(logits.begin(), logits.end(), is_infinite))
-                       : highest_ == -kInfinity ? 1.0
-                                                : SumExp(logits.data(), logits.size(), highest_, 1.0f);
-    log_sum_ = PortableLog(sum);
-  }
+  LogSoftmax(std::span<const float> logits, Peak peak)
+      : logits_(logits), highest_(peak.value), log_sum_(PortableLog(Sum(logits, peak.value))) {}
 
   float operator()(int32_t id) const {
     const float logit = logits_[id];
@@ -158,9 +137,15 @@ class LogSoftmax {
   }
 
  private:
+  // Of the weights relative to the highest; infinities weigh 1 each.
+  static double Sum(std::span<const float> logits, float highest) {
+    if (std::isinf(highest)) return static_cast<double>(std::count(logits.begin(), logits.end(), highest));
+    return SumExp(logits.data(), static_cast<int>(logits.size()), highest, 1.0f);
+  }
+
   const std::span<const float> logits_;
   const float highest_;
-  double log_sum_;
+  const double log_sum_;
 };
 
 void AddLogprobs(std::span<const float> logits, Peak peak, int top_n, std::vector<int32_t>& order,
@@ -280,15 +265,15 @@ int32_t Sampler::Draw(const SamplingParams& sampling, const SampleRow& row, std:
   const Shape shape{logits, peak.value, sampling.temperature};
   const float floor = sampling.min_p > 0.0f ? static_cast<float>(PortableLog(sampling.min_p)) : -kInfinity;
   NoisyArgmax argmax(shape, sampling.seed, row);
-  argmax.Try(peak.id);  // first: the higher the bar, the more tokens are skipped
+  argmax.Try(peak.id, floor);  // first: the higher the bar, the more tokens are skipped
   const int top_k = sampling.top_k < vocab_ ? sampling.top_k : 0;
   if (top_k == 0 && sampling.top_p == 1.0f) {
     argmax.TryAll(floor);
     return argmax.id();
   }
-  for (int32_t id : Restrict(shape, top_k, sampling.top_p, scratch.order)) {
-    if (shape.Scaled(logits[id]) >= floor) argmax.Try(id);
-  }
+  const std::span<int32_t> kept = top_k > 0 ? TopKTopP(shape, top_k, sampling.top_p, scratch.order)
+                                            : TopP(shape, sampling.top_p, scratch.order);
+  for (int32_t id : kept) argmax.Try(id, floor);
   return argmax.id();
 }
 

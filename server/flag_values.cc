@@ -79,11 +79,14 @@ FlagValue IntValue(int& target, int min, int max, std::string zero) {
 }
 
 FlagValue BytesValue(std::function<void(int64_t)> store, std::function<int64_t()> load, int64_t min,
-                     std::string zero) {
-  auto set = [store, min](const std::string& text) -> absl::Status {
+                     int64_t max, std::string zero) {
+  auto set = [store, min, max](const std::string& text) -> absl::Status {
     const absl::StatusOr<int64_t> bytes = ParseBytes(text);
     if (!bytes.ok()) return bytes.status();
-    if (*bytes < min) return absl::InvalidArgumentError(absl::StrCat("expected at least ", FormatBytes(min)));
+    if (*bytes < min || *bytes > max) {
+      return absl::InvalidArgumentError(
+          absl::StrCat("expected ", FormatBytes(min), " to ", FormatBytes(max), " bytes"));
+    }
     store(*bytes);
     return absl::OkStatus();
   };

@@ -34,7 +34,7 @@ FlagValue TextValue(std::string& target);
 // `zero`, when given, is what 0 is called: "auto", "the model's own".
 FlagValue IntValue(int& target, int min, int max, std::string zero = "");
 FlagValue BytesValue(std::function<void(int64_t)> store, std::function<int64_t()> load, int64_t min,
-                     std::string zero = "");
+                     int64_t max, std::string zero = "");
 FlagValue DurationValue(Duration& target, Duration min);
 // "on" or "off"; "true" and "false" are taken as well.
 FlagValue SwitchValue(bool& target);

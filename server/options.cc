@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <filesystem>
+#include <limits>
 
 #include "absl/strings/ascii.h"
 #include "absl/strings/match.h"
@@ -29,6 +30,8 @@ constexpr char kFooter[] =
     "Durations: 500ms, 60s, 10m, 1h30m. Sizes: bytes, or with KiB, MiB, GiB. Switches: on, off.\n"
     "Signals: SIGTERM and SIGINT drain (finish what runs, take nothing new); a second one ends at once.\n"
     "Exit codes: 0 drained, 1 wrong configuration, 2 the engine failed, 3 ended by a second signal.\n";
+// What gRPC can be told, which counts in int.
+constexpr int64_t kMaxRequestBytes = std::numeric_limits<int>::max();
 constexpr char kSeeHelp[] = "Run yoio-server --help for every setting.";
 
 // One setting. `group` is set where a new heading begins.
@@ -87,13 +90,11 @@ std::vector<Flag> MakeFlags(ServerOptions& o) {
   EngineOptions& e = o.engine;
   using std::chrono::seconds;
   std::vector<Flag> flags = {
-      {"model", "DIR", "Hugging Face directory with config.json, *.safetensors, tokenizer.json. Required.",
+      {"model", "DIR", "Required: directory with config.json, *.safetensors, tokenizer.json.",
        TextValue(e.model_dir), "Model"},
-      {"served-model-name", "NAMES",
-       "Name that requests may give, then aliases, by commas; else DIR's own name.",
+      {"served-model-name", "NAMES", "Name in requests, then aliases, by commas; else DIR's own name.",
        NamesValue(o.served_model_names)},
-      {"load-format", "WHAT",
-       "auto: the checkpoint's weights. dummy: weights drawn from a seed, for benchmarks.",
+      {"load-format", "WHAT", "auto: the checkpoint's weights. dummy: drawn from a seed, for benchmarks.",
        ChoiceValue<LoadFormat>(e.load_format, {{"auto", LoadFormat::kAuto}, {"dummy", LoadFormat::kDummy}})},
       {"config-override", "FILE", "JSON file whose keys replace those of config.json.",
        TextValue(e.config_override)},
@@ -104,42 +105,42 @@ std::vector<Flag> MakeFlags(ServerOptions& o) {
        ChoiceValue<Device>(e.device,
                            {{"auto", Device::kAuto}, {"cpu", Device::kCpu}, {"cuda", Device::kCuda}}),
        "Hardware"},
-      {"tensor-parallel-size", "N", "Ranks that share the model, each with its part of weights and cache.",
+      {"tensor-parallel-size", "N", "Ranks, each with its part of weights and cache.",
        IntValue(e.tensor_parallel_size, 1, 64)},
       {"communicator", "WHAT", "How ranks talk: local (threads of this process), or auto.",
        ChoiceValue<std::string>(o.communicator, {{"auto", "auto"}, {"local", "local"}})},
       {"threads", "N", "Compute threads of all ranks together.",
-       IntValue(e.threads, 0, 4096, "what the cgroup, affinity and cores allow")},
+       IntValue(e.threads, 0, 4096, "as many as may be used")},
       {"text-threads", "N", "Threads that tokenize and detokenize.", IntValue(e.text_threads, 1, 256)},
       {"kv-cache-bytes", "BYTES", "Memory of the cache, per rank.",
        BytesValue([&e](int64_t bytes) { e.kv_cache_bytes = bytes; }, [&e] { return e.kv_cache_bytes; },
-                  1 << 20, "from free memory")},
+                  1 << 20, std::numeric_limits<int64_t>::max(), "from free memory")},
       {"pipeline-depth", "N", "Steps in flight.", IntValue(e.pipeline_depth, 0, 4, "1 on CPU, 2 on CUDA")},
 
-      {"listen", "HOST:PORT", "Where InferenceService listens. Port 0: any; it is printed at start.",
+      {"listen", "HOST:PORT", "Where InferenceService listens. Port 0: any, printed at start.",
        AddressValue(o.listen), "Network"},
       {"health-listen", "HOST:PORT", "Where grpc.health.v1 listens, or off.",
        OptionalAddressValue(o.health_listen)},
-      {"allow-plaintext", "", "Let --listen be reached from other machines although nothing is encrypted.",
+      {"allow-plaintext", "", "Let other machines reach --listen although nothing is encrypted.",
        SwitchValue(o.allow_plaintext)},
       {"reflection", "on|off", "Tell clients the schema, so that grpcurl needs no .proto.",
        SwitchValue(o.reflection)},
       {"max-request-bytes", "BYTES", "Most bytes of one request message.",
        BytesValue([&e](int64_t bytes) { e.max_request_bytes = static_cast<size_t>(bytes); },
-                  [&e] { return static_cast<int64_t>(e.max_request_bytes); }, 1 << 10)},
+                  [&e] { return static_cast<int64_t>(e.max_request_bytes); }, 1 << 10, kMaxRequestBytes)},
 
       {"max-sequences", "N", "Choices that run at the same time; further ones wait.",
        IntValue(e.max_sequences, 1, 65536), "Scheduling"},
       {"max-step-tokens", "N", "Most tokens of one step.", IntValue(e.max_step_tokens, 1, 1 << 20)},
       {"max-output-rows", "N", "Most tokens of one step whose logits are computed.",
        IntValue(e.max_output_rows, 1, 1 << 20)},
-      {"default-max-tokens", "N", "What max_tokens has when a request leaves it out and there is room.",
+      {"default-max-tokens", "N", "max_tokens of a request that leaves it out, if there is room.",
        IntValue(e.default_max_tokens, 1, 1 << 30)},
       {"max-request-time", "DURATION", "When a request ends that has no deadline.",
        DurationValue(e.max_request_time, seconds(1))},
       {"stall-timeout", "DURATION", "When a stream ends whose reader takes nothing.",
        DurationValue(e.stall_timeout, seconds(1))},
-      {"drain-timeout", "DURATION", "How long a drain waits for live requests before it ends them.",
+      {"drain-timeout", "DURATION", "How long a drain waits for live requests.",
        DurationValue(o.drain_timeout, seconds(0))},
 
       {"dry-run", "", "Print the memory plan and exit.", SwitchValue(o.dry_run), "Other"},
@@ -296,7 +297,8 @@ std::variant<ParsedOptions, EarlyExit> ParseOptions(const std::vector<std::strin
   if (auto exit = ReadEnvironment(environment, flags)) return *std::move(exit);
   if (auto exit = Complete(parsed.options)) return *std::move(exit);
   for (const Flag& flag : flags) {
-    parsed.settings.push_back({flag.Option(), flag.value.show(), flag.origin});
+    const std::string value = flag.value.show();
+    parsed.settings.push_back({flag.Option(), value.empty() ? "unset" : value, flag.origin});
   }
   return parsed;
 }

@@ -6,7 +6,10 @@
 #include <atomic>
 #include <cstdio>
 #include <ctime>
+#include <filesystem>
+#include <optional>
 #include <string>
+#include <system_error>
 #include <thread>
 #include <utility>
 
@@ -139,12 +142,25 @@ void Drain(Engine& engine, DataServer& data, Duration timeout, const Logger& log
   Leave(kExitEngineFailed, std::move(line), log);
 }
 
-// Serves with a loaded engine, to the end.
-int ServeEngine(Engine& engine, const ServerOptions& options, HealthServer* health, const Logger& log) {
-  if (const absl::Status status = WarmUp(engine); !status.ok()) {
-    return Fail(kExitEngineFailed, absl::StrCat("the warm-up request failed: ", status.message()),
-                "The model or the hardware does not work as it should; see the log above.");
+// Mistakes that need no loading to be found are told before minutes of it, not after.
+std::optional<int> CheckBeforeLoading(const ServerOptions& options) {
+  std::error_code ignored;
+  if (!std::filesystem::is_directory(options.engine.model_dir, ignored)) {
+    return Fail(kExitConfiguration, absl::StrCat("--model ", options.engine.model_dir, ": no such directory"),
+                "Give --model a directory that holds config.json, *.safetensors and tokenizer.json.");
   }
+  if (const absl::Status status = CheckCanBind(options.listen); !status.ok()) {
+    return FailToListen("--listen", status);
+  }
+  if (!options.health_listen) return std::nullopt;
+  if (const absl::Status status = CheckCanBind(*options.health_listen); !status.ok()) {
+    return FailToListen("--health-listen", status);
+  }
+  return std::nullopt;
+}
+
+// Serves with a loaded engine that is warm, to the end.
+int ServeEngine(Engine& engine, const ServerOptions& options, HealthServer* health, const Logger& log) {
   ServingCore core{.engine = engine,
                    .model = {.info = &engine.model(), .names = options.served_model_names},
                    .stall_timeout = options.engine.stall_timeout,
@@ -181,11 +197,8 @@ void BlockShutdownSignals() {
 
 int Serve(const ParsedOptions& parsed, const EngineFactory& create_engine, const Logger& log) {
   const ServerOptions& options = parsed.options;
+  if (const std::optional<int> code = CheckBeforeLoading(options)) return *code;
   LogSettings(parsed, log);
-  // A port in use is told before minutes of loading, not after.
-  if (const absl::Status status = CheckCanBind(options.listen); !status.ok()) {
-    return FailToListen("--listen", status);
-  }
   std::unique_ptr<HealthServer> health;
   if (options.health_listen) {
     auto started = HealthServer::Start(*options.health_listen);
@@ -195,9 +208,18 @@ int Serve(const ParsedOptions& parsed, const EngineFactory& create_engine, const
   EngineOptions engine_options = options.engine;
   engine_options.on_progress = ProgressLogger(log);
   absl::StatusOr<std::unique_ptr<Engine>> engine;
-  RunWatched([&] { engine = create_engine(engine_options); },
-             [&] { Leave(kExitDrained, LogLine(LogLevel::kInfo, "stopped while loading"), log); });
+  absl::Status warm;
+  RunWatched(
+      [&] {
+        engine = create_engine(engine_options);
+        if (engine.ok()) warm = WarmUp(**engine);
+      },
+      [&] { Leave(kExitDrained, LogLine(LogLevel::kInfo, "stopped while loading"), log); });
   if (!engine.ok()) return FailToLoad(engine.status());
+  if (!warm.ok()) {
+    return Fail(kExitEngineFailed, absl::StrCat("the warm-up request failed: ", warm.message()),
+                "The model or the hardware does not work as it should; see the log above.");
+  }
   return ServeEngine(**engine, options, health.get(), log);
 }
 

@@ -18,9 +18,9 @@ namespace yoio {
 // What is known of a call when it fails.
 struct ErrorContext {
   std::string_view request_id = {};  // empty: the call has none, or it was not valid
-  bool accepted = false;        // the `accepted` event was sent
-  int64_t tokens_sent = 0;      // generated tokens that were sent
-  bool engine_failed = false;   // the engine is dead: UNAVAILABLE then means that, else draining
+  bool accepted = false;             // the `accepted` event was sent
+  int64_t tokens_sent = 0;           // generated tokens that were sent
+  bool engine_failed = false;        // the engine is dead: UNAVAILABLE then means that, else draining
 };
 
 // What a failed call ends with.

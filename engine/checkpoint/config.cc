@@ -60,7 +60,7 @@ absl::Status ReadReals(const JsonCursor& root, ModelConfig& config) {
 // One integer or a list of them, inside the vocabulary.
 absl::Status ReadEndOfSequence(const JsonCursor& eos, ModelConfig& config) {
   if (!eos.IsMissing() && eos.value().is_array()) {
-    if (eos.size() == 0) return eos.MustBe("a token id or a list of at least one");
+    if (eos.size() == 0) return eos.MustBe("a token id or a list of at least one", "none");
     for (size_t i = 0; i < eos.size(); ++i) {
       YOIO_ASSIGN_OR_RETURN(const int64_t id, eos[i].Integer(0, config.vocab_size - 1));
       config.eos_token_ids.push_back(static_cast<int32_t>(id));

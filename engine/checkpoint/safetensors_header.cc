@@ -62,11 +62,12 @@ absl::StatusOr<TensorView> ParseTensor(const JsonCursor& entry, std::string_view
   if (offsets.size() != 2 || offsets[0] > offsets[1]) return range.MustBe("[BEGIN, END]");
   const auto [begin, end] = std::pair(offsets[0], offsets[1]);
   if (end - begin != size) {
-    return range.MustBe(absl::StrCat("the ", size, " bytes of its shape and dtype, not ", end - begin));
+    return range.MustBe(absl::StrCat(size, " bytes apart, as shape and dtype say"),
+                        absl::StrCat(end - begin));
   }
   if (end > static_cast<int64_t>(data.size())) {
     const absl::Status error = range.MustBe(
-        absl::StrCat("inside the file, which holds ", data.size(), " bytes of data, not end at ", end));
+        absl::StrCat("inside the file, which has ", data.size(), " bytes of data"), absl::StrCat(end));
     return absl::DataLossError(error.message());
   }
   const std::string_view bytes = data.substr(begin, size);

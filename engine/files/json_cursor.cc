@@ -69,14 +69,15 @@ size_t JsonCursor::size() const { return !IsMissing() && value_->is_structured()
 
 absl::Status JsonCursor::MustBe(const std::string& expected) const {
   if (IsMissing() || value_->is_structured() || value_->is_null()) return WrongType(expected);
-  return Fail(expected, value_->is_string() ? Quoted(value_->get_ref<const std::string&>()) : value_->dump());
+  return MustBe(expected,
+                value_->is_string() ? Quoted(value_->get_ref<const std::string&>()) : value_->dump());
 }
 
 absl::Status JsonCursor::WrongType(const std::string& expected) const {
-  return Fail(expected, IsMissing() ? "nothing" : JsonTypeName(*value_));
+  return MustBe(expected, IsMissing() ? "nothing" : JsonTypeName(*value_));
 }
 
-absl::Status JsonCursor::Fail(const std::string& expected, const std::string& actual) const {
+absl::Status JsonCursor::MustBe(const std::string& expected, const std::string& actual) const {
   const std::string place = path_.empty() ? "the document" : absl::StrCat("key ", Quoted(path_));
   return absl::InvalidArgumentError(
       absl::StrCat(origin_, ": ", place, " must be ", expected, ", got ", actual));

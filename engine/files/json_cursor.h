@@ -41,13 +41,14 @@ class JsonCursor {
   // Not to be called on a missing value.
   const nlohmann::json& value() const { return *value_; }
 
-  // The error for a value of the right type that is not acceptable.
+  // The error for a value of the right type that is not acceptable; `actual` where the value itself, or its
+  // type if it is no scalar, does not say enough.
   absl::Status MustBe(const std::string& expected) const;
+  absl::Status MustBe(const std::string& expected, const std::string& actual) const;
 
  private:
   JsonCursor(const nlohmann::json* value, const JsonCursor& parent, std::string path);
   absl::Status WrongType(const std::string& expected) const;
-  absl::Status Fail(const std::string& expected, const std::string& actual) const;
 
   const nlohmann::json* value_;
   std::string origin_;

@@ -70,7 +70,8 @@ void BytePairEncoder::EncodeShort(std::string_view word, std::vector<int32_t>& i
 // A doubly linked list of symbols and a heap of the merges that are possible between neighbours. Entries that
 // a merge makes stale stay in the heap and are recognised by their rank when they come up.
 void BytePairEncoder::EncodeLong(std::string_view word, Scratch& scratch, std::vector<int32_t>& ids) const {
-  auto& [symbols, queue] = scratch;
+  std::vector<Scratch::Symbol>& symbols = scratch.symbols;
+  std::vector<uint64_t>& queue = scratch.queue;
   const int32_t count = static_cast<int32_t>(word.size());
   symbols.resize(count);
   queue.clear();

@@ -15,19 +15,26 @@ namespace yoio {
 // Immutable after creation, hence thread-safe.
 class Tokenizer {
  public:
-  // INVALID_ARGUMENT names the file and the part of it that is of an unsupported kind. NOT_FOUND without the
-  // file.
+  // Supported: BPE with ByteLevel pre-tokenizer (alone, or after Split and Digits) and decoder, no
+  // normalizer, at most 64 MiB. INVALID_ARGUMENT names the file and the part of it that is of another kind.
+  // NOT_FOUND without the file. "truncation" and "padding" are not looked at: the limits of the server apply.
   static absl::StatusOr<std::unique_ptr<Tokenizer>> FromFile(const std::string& path);
   virtual ~Tokenizer() = default;
 
-  // Added and special tokens inside the text become their ids, as the reference library does. Any bytes are
-  // accepted. RESOURCE_EXHAUSTED when the pre-tokenizer's regular expression meets its limits.
+  // Added and special tokens inside the text become their ids, as the reference library does; nothing else
+  // adds any, so a begin-of-sequence token stands in the text or is not there (a TemplateProcessing in the
+  // file has no effect). Any bytes are accepted: a malformed UTF-8 sequence counts as U+FFFD. Equals the
+  // reference library but for characters newer than Unicode 14, which may be cut as symbols.
+  // RESOURCE_EXHAUSTED when the pre-tokenizer's regular expression meets its limits. O(n log n) time and
+  // about 20 bytes of memory for each byte of the longest word, whatever the text.
   virtual absl::StatusOr<std::vector<int32_t>> Encode(std::string_view text) const = 0;
 
-  // The bytes of the tokens, with malformed UTF-8 replaced by U+FFFD. Ids must be inside the vocabulary.
+  // The bytes of the tokens, with malformed UTF-8 replaced by U+FFFD.
   virtual std::string Decode(const std::vector<int32_t>& ids, bool skip_special_tokens) const = 0;
 
-  // The bytes of one token: a piece of UTF-8 that may begin or end inside a character.
+  // The bytes of one token: a piece of UTF-8 that may begin or end inside a character. Valid while the
+  // tokenizer lives. None for an id without a token: a hole, or one beyond the end, as a model with a padded
+  // vocabulary has.
   virtual std::string_view TokenBytes(int32_t id) const = 0;
   virtual bool IsSpecial(int32_t id) const = 0;
   // One more than the highest id.

@@ -83,7 +83,7 @@ absl::StatusOr<std::array<int32_t, 256>> FindByteIds(const JsonCursor& vocab, co
   for (int byte = 0; byte < 256; ++byte) {
     const bool never_in_utf8 = byte == 0xC0 || byte == 0xC1 || byte > 0xF4;
     if (byte_ids[byte] < 0 && !never_in_utf8) {
-      return vocab.MustBe(absl::StrFormat("a byte-level vocabulary with a token for byte 0x%02X", byte));
+      return vocab.MustBe(absl::StrFormat("byte-level, with a token for byte 0x%02X", byte), "none");
     }
   }
   return byte_ids;

@@ -102,6 +102,8 @@ void Scores(const IndexScoresArgs& args, int row_begin, int row_end, int block_b
       return ScoreBlocks<64>(args, row_begin, row_end, block_begin, block_end);
     case 128:
       return ScoreBlocks<128>(args, row_begin, row_end, block_begin, block_end);
+    case 256:
+      return ScoreBlocks<256>(args, row_begin, row_end, block_begin, block_end);
     default:
       return ScoreBlocks<0>(args, row_begin, row_end, block_begin, block_end);
   }

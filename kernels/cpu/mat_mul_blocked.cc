@@ -1,7 +1,7 @@
 // y = x W^T for many rows, by OpenBLAS.
 //
-// The serial build of the library computes in the calling thread and locks what its calls share, so several
-// threads may each multiply a tile of columns. The tiles depend on the shape of W alone.
+// The library computes in the calling thread (its own threads are turned off) and may be called from several
+// at once: each thread of the stream multiplies a tile of columns. The tiles depend on the shape of W alone.
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "kernels/cpu/mat_mul_blocked.cc"
 #include <cblas.h>
@@ -118,7 +118,10 @@ void MultiplyTile(const MatMulArgs& args, int row, int64_t num_rows, int64_t beg
 }  // namespace
 
 bool LibraryKeepsRows() {
-  static const bool keeps = ProbeLibrary();
+  static const bool keeps = [] {
+    openblas_set_num_threads(1);  // before the first product, whichever thread comes to it
+    return ProbeLibrary();
+  }();
   return keeps;
 }
 

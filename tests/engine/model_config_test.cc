@@ -161,7 +161,7 @@ INSTANTIATE_TEST_SUITE_P(
         BadValue{"eos_token_id", "[1, null]",
                  "config.json: key 'eos_token_id[1]' must be an integer, got null"},
         BadValue{"eos_token_id", "[]",
-                 "config.json: key 'eos_token_id' must be a token id or a list of at least one, got array"}));
+                 "config.json: key 'eos_token_id' must be a token id or a list of at least one, got none"}));
 
 TEST(ModelConfigTest, TextThatIsNoObjectIsAnError) {
   for (const char* text : {"", "[]", "null", "{", "{\"a\":1,\"a\":2}", "\xEF\xBB\xBF"}) {

@@ -12,7 +12,7 @@
 namespace yoio {
 namespace {
 
-// Holds one thread of a pool until it is opened.
+// Holds one thread of a pool until it is opened. Outlives the pool.
 class Gate {
  public:
   std::function<void()> Work() {
@@ -43,9 +43,9 @@ TEST(TextPoolTest, RunsInOrderOnOneThread) {
 TEST(TextPoolTest, TryRunIsBoundedAndRunIsNot) {
   std::atomic<int> ran{0};
   const auto count = [&ran] { ran.fetch_add(1); };
+  Gate gate;
   {
     TextPool pool(1, 2);
-    Gate gate;
     pool.Run(gate.Work());
     gate.AwaitEntry();
     EXPECT_TRUE(pool.TryRun(count));
@@ -58,8 +58,8 @@ TEST(TextPoolTest, TryRunIsBoundedAndRunIsNot) {
 }
 
 TEST(TextPoolTest, ThreadsRunSideBySide) {
-  TextPool pool(2, 8);
   Gate first, second;
+  TextPool pool(2, 8);
   pool.Run(first.Work());
   pool.Run(second.Work());
   first.AwaitEntry();

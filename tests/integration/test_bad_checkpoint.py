@@ -144,7 +144,7 @@ def test_a_tokenizer_of_another_kind(checkpoint):
         (["--no-such-flag", "1"], "--no-such-flag"),
         (["--max-sequences", "0"], "--max-sequences"),
         (["--max-sequences", "many"], "--max-sequences"),
-        (["--tensor-parallel-size", "3"], "tensor-parallel-size"),
+        (["--tensor-parallel-size", "3"], "tensor parallel size"),
         (["--kv-cache-bytes", "1"], "--kv-cache-bytes"),
     ],
 )

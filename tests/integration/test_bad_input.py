@@ -37,11 +37,11 @@ BAD_REQUESTS = [
     # what is wrong, the request, the code, the reason, what the message must name
     ("no prompt", request(), INVALID, "BAD_VALUE", "prompt"),
     ("empty text", request(""), INVALID, "BAD_VALUE", "prompt"),
-    ("empty ids", request(ids=[]), INVALID, "BAD_VALUE", "prompt"),
-    ("an id past the vocabulary", request(ids=[5, 4096]), INVALID, "BAD_VALUE", "4096"),
-    ("a negative id", request(ids=[5, -1]), INVALID, "BAD_VALUE", "-1"),
+    ("empty ids", request(prompt_ids=[]), INVALID, "BAD_VALUE", "prompt"),
+    ("an id past the vocabulary", request(prompt_ids=[5, 4096]), INVALID, "BAD_VALUE", "4096"),
+    ("a negative id", request(prompt_ids=[5, -1]), INVALID, "BAD_VALUE", "-1"),
     ("more tokens than fit", request(TEXT, max_tokens=1 << 30), INVALID, "PROMPT_TOO_LONG", "max_tokens"),
-    ("a prompt longer than fits", request(ids=[5] * 200000), INVALID, "PROMPT_TOO_LONG", "prompt"),
+    ("a prompt longer than fits", request(prompt_ids=[5] * 200000), INVALID, "PROMPT_TOO_LONG", "prompt"),
     ("temperature NaN", request(TEXT, temperature=NAN), INVALID, "BAD_VALUE", "temperature"),
     ("temperature below 0", request(TEXT, temperature=-0.5), INVALID, "BAD_VALUE", "temperature"),
     ("temperature infinite", request(TEXT, temperature=INFINITY), INVALID, "BAD_VALUE", "temperature"),
@@ -193,10 +193,10 @@ def test_a_compressed_request_is_refused(server, algorithm):
 
 
 def test_an_oversized_answer_names_generate(server):
-    # 16 choices with 20 alternatives beside each of their tokens pass 1 MiB.
-    wanted = request(TEXT, n=16, ignore_eos=True, max_tokens=400, ids=True, logprobs=True, top_logprobs=20)
+    # 20 alternatives beside each of 3,500 prompt tokens pass 1 MiB.
+    wanted = request(prompt_ids=[5] * 3500, max_tokens=1, prompt_logprobs=True, top_logprobs=20)
     error = expect_error(
-        lambda: server.stub.GenerateOnce(inference_pb2.GenerateOnceRequest(request=wanted), timeout=60),
+        lambda: server.stub.GenerateOnce(request_pb2.GenerateOnceRequest(request=wanted), timeout=60),
         INVALID,
         "ANSWER_TOO_LARGE",
     )

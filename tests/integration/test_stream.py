@@ -13,6 +13,7 @@ from yoio_server import (
     inference_pb2,
     read_safetensors,
     request,
+    request_pb2,
 )
 
 TEXT = "The operating system keeps a table of processes. "
@@ -63,7 +64,7 @@ def test_greedy_tokens_are_those_of_the_reference(server):
     prompt, expected = golden["greedy_prompt"][1], list(golden["greedy_tokens"][1])
     answer = Answer(
         server.generate(
-            request(ids=prompt, temperature=0, ignore_eos=True, max_tokens=len(expected), output_ids=True)
+            request(prompt_ids=prompt, temperature=0, ignore_eos=True, max_tokens=len(expected), ids=True)
         )
     )
     assert answer.ids[0] == expected
@@ -101,7 +102,7 @@ def test_generate_once_is_the_stream_as_a_whole(server):
         TEXT, temperature=0, ignore_eos=True, max_tokens=25, ids=True, logprobs=True, top_logprobs=2
     )
     stream = Answer(server.generate(same))
-    once = server.stub.GenerateOnce(inference_pb2.GenerateOnceRequest(request=same), timeout=60)
+    once = server.stub.GenerateOnce(request_pb2.GenerateOnceRequest(request=same), timeout=60)
     assert once.choices[0].text == stream.text
     assert list(once.choices[0].ids) == stream.ids[0]
     assert once.choices[0].finish_reason == event_pb2.FINISH_REASON_LENGTH
@@ -144,6 +145,13 @@ def test_info_and_health(server):
         lambda: server.health.Check(health_pb2.HealthCheckRequest(service="x"), timeout=10),
         grpc.StatusCode.NOT_FOUND,
     )
+
+
+def test_reflection_names_the_service(server):
+    call = server.channel.stream_stream("/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo")
+    list_services = b"\x3a\x01*"  # field 7, "*"
+    answers = list(call(iter([list_services]), timeout=10))
+    assert len(answers) == 1 and b"yoio.v1.InferenceService" in answers[0]
 
 
 def test_cancel_frees_everything(server):

@@ -146,13 +146,13 @@ def last_two_lines(errors):
     return lines[-2], lines[-1]
 
 
-def request(text=None, ids=None, **fields):
+def request(text=None, prompt_ids=None, **fields):
     """A GenerateRequest; keywords are fields of the request or of its `sampling`, `stop` and `output`."""
     message = request_pb2.GenerateRequest()
     if text is not None:
         message.text = text
-    if ids is not None:
-        message.token_ids.ids.extend(ids)
+    if prompt_ids is not None:
+        message.token_ids.ids.extend(prompt_ids)
     for name, value in fields.items():
         set_field(message, name, value)
     return message

@@ -130,6 +130,26 @@ TEST(GenerateTest, LateRefusalBeforeAcceptedIsTrailersOnlyToo) {
   EXPECT_TRUE(stream.TrailersOnly());
 }
 
+// gRPC retries a stream only if the failure came trailers-only: the proof that nothing is sent before
+// `accepted`.
+TEST(GenerateTest, ClientRetryPolicyAppliesBeforeAccepted) {
+  InProcess server;
+  grpc::ChannelArguments arguments;
+  arguments.SetServiceConfigJSON(R"({"methodConfig": [{
+      "name": [{"service": "yoio.v1.InferenceService"}],
+      "retryPolicy": {"maxAttempts": 5, "initialBackoff": "0.01s", "maxBackoff": "0.01s",
+                      "backoffMultiplier": 1, "retryableStatusCodes": ["UNAVAILABLE"]}}]})");
+  server.stub = v1::InferenceService::NewStub(grpc::CreateCustomChannel(
+      server.server->address().ToString(), grpc::InsecureChannelCredentials(), arguments));
+  Stream stream(server, TextRequest());
+  server.engine.WaitForRequest()->End(absl::UnavailableError("not yet"));
+  auto again = server.engine.WaitForRequest();
+  again->Accept();
+  again->End(absl::UnavailableError("not any more"));  // after `accepted` nothing is retried
+  EXPECT_EQ(stream.ReadAll().error_code(), grpc::UNAVAILABLE);
+  EXPECT_THAT(stream.events, ElementsAre("accepted"));
+}
+
 TEST(GenerateTest, FailureAfterAcceptedTellsHowFarItCame) {
   InProcess server;
   Stream stream(server, TextRequest("r"));

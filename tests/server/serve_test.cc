@@ -7,6 +7,7 @@
 #include <signal.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <optional>
 #include <thread>
 
@@ -16,11 +17,14 @@
 namespace yoio {
 namespace {
 
+using testing::AllOf;
 using testing::ContainsRegex;
 using testing::HasSubstr;
 
 ParsedOptions AnyPort() {
   ParsedOptions parsed;
+  parsed.options.engine.model_dir =
+      YOIO_SOURCE_DIR;  // a directory; the scripted engine does not look into it
   parsed.options.served_model_names = {"tiny"};
   parsed.options.listen.port = 0;
   parsed.options.health_listen->port = 0;
@@ -84,11 +88,9 @@ TEST(ServeTest, FailedLoadIsAConfigurationError) {
               HasSubstr("yoio-server: cannot load the model: /m/config.json: no such file\n"));
 }
 
-TEST(ServeTest, PortInUseIsToldBeforeLoading) {
-  InProcess other;
+// The mistake that is told before anything is loaded; it takes two lines and nothing else.
+std::string MistakeBeforeLoading(const ParsedOptions& options) {
   LogCapture log;
-  ParsedOptions options = AnyPort();
-  options.options.listen = other.server->address();
   testing::internal::CaptureStderr();
   const int code = Serve(
       options,
@@ -97,8 +99,27 @@ TEST(ServeTest, PortInUseIsToldBeforeLoading) {
         return absl::InternalError("");
       },
       log.logger);
+  const std::string errors = testing::internal::GetCapturedStderr();
   EXPECT_EQ(code, kExitConfiguration);
-  EXPECT_THAT(testing::internal::GetCapturedStderr(), HasSubstr("in use"));
+  EXPECT_EQ(std::count(errors.begin(), errors.end(), '\n'), 2) << errors;
+  EXPECT_EQ(log.text(), "");
+  return errors;
+}
+
+TEST(ServeTest, MistakesAreToldBeforeLoading) {
+  InProcess other;
+  ParsedOptions options = AnyPort();
+  options.options.listen = other.server->address();
+  EXPECT_THAT(MistakeBeforeLoading(options), AllOf(HasSubstr("--listen 127.0.0.1:"), HasSubstr("in use")));
+  options = AnyPort();
+  options.options.health_listen = other.server->address();
+  EXPECT_THAT(MistakeBeforeLoading(options), HasSubstr("--health-listen 127.0.0.1:"));
+  options = AnyPort();
+  options.options.listen.host = "192.0.2.1";
+  EXPECT_THAT(MistakeBeforeLoading(options), HasSubstr("--listen 192.0.2.1:0"));
+  options = AnyPort();
+  options.options.engine.model_dir = "/nowhere";
+  EXPECT_THAT(MistakeBeforeLoading(options), HasSubstr("--model /nowhere: no such directory"));
 }
 
 TEST(ServeDeathTest, DeadEngineExitsWithTwo) {

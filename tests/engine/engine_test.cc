@@ -1,0 +1,400 @@
+// How requests live and end in a whole engine.
+#include "engine/engine.h"
+
+#include <algorithm>
+#include <atomic>
+#include <memory>
+#include <string>
+#include <thread>
+#include <utility>
+#include <vector>
+
+#include "absl/strings/str_cat.h"
+#include "engine/errors.h"
+#include "gmock/gmock.h"
+#include "gtest/gtest.h"
+#include "tests/engine/engine_harness.h"
+
+namespace yoio {
+namespace {
+
+using test::Call;
+using test::ExpectAllReturned;
+using test::ExpectSameTokens;
+using test::Generate;
+using test::IdsRequest;
+using test::MakeEngine;
+using test::MicroOptions;
+using test::StreamOutput;
+using test::Submit;
+using testing::HasSubstr;
+
+// More tokens than any test waits for.
+constexpr int kLong = 3000;
+
+absl::Status Cancelled() { return absl::CancelledError("the test changed its mind"); }
+
+TEST(EngineTest, AStreamTellsItsWholeStory) {
+  const auto engine = MakeEngine(MicroOptions());
+  Request request = IdsRequest("story", 70, 9);
+  request.seed = 5;
+  const StreamOutput output = Generate(*engine, request);
+  ASSERT_TRUE(output.accepted.has_value() && output.summary.has_value());
+  EXPECT_EQ(output.accepted->request_id, "story");
+  EXPECT_EQ(output.accepted->prompt_tokens, 70);
+  EXPECT_EQ(output.accepted->max_tokens, 9);
+  EXPECT_EQ(output.accepted->n, 1);
+  EXPECT_EQ(output.accepted->sampling.seed, 5u);
+  EXPECT_EQ(output.choices[0].tokens.size(), 9u);
+  EXPECT_EQ(output.choices[0].finished->reason, FinishReason::kLength);
+  EXPECT_EQ(output.summary->usage.prompt_tokens, 70);
+  EXPECT_EQ(output.summary->usage.completion_tokens, 9);
+  const Timing& timing = output.summary->timing;
+  EXPECT_EQ(timing.prefill_chunks, 1);
+  EXPECT_EQ(timing.decode_steps, 8);
+  EXPECT_GT(timing.time_to_first_token, Duration::zero());
+  EXPECT_GE(timing.total, timing.time_to_first_token + timing.decode);
+  EXPECT_EQ(timing.time_per_output_token, timing.decode / 8);
+  ExpectAllReturned(*engine);
+  const Load load = engine->load();
+  EXPECT_EQ(load.prompt_tokens, 70);
+  EXPECT_EQ(load.generated_tokens, 9);
+  EXPECT_EQ(load.steps, 9);
+}
+
+TEST(EngineTest, StopIdsAndEndOfSequence) {
+  const auto engine = MakeEngine(MicroOptions());
+  const std::vector<int32_t> free = Generate(*engine, IdsRequest("free", 40, 60)).choices[0].ids();
+  // The first token that is new at its place, so that it stops nothing earlier.
+  size_t place = 5;
+  while (std::find(free.begin(), free.begin() + place, free[place]) != free.begin() + place) ++place;
+
+  Request request = IdsRequest("stop", 40, 60);
+  request.stop.stop_ids = {free[place]};
+  const StreamOutput stopped = Generate(*engine, request);
+  EXPECT_EQ(stopped.choices[0].ids(), std::vector<int32_t>(free.begin(), free.begin() + place + 1));
+  EXPECT_EQ(stopped.choices[0].finished->reason, FinishReason::kStop);
+  EXPECT_EQ(stopped.choices[0].finished->matched_id, free[place]);
+  EXPECT_EQ(stopped.summary->usage.completion_tokens, static_cast<int32_t>(place) + 1);
+
+  request.stop.min_tokens = static_cast<int32_t>(place) + 4;
+  const StreamOutput later = Generate(*engine, request);
+  EXPECT_GE(later.choices[0].tokens.size(), place + 4);
+  EXPECT_NE(later.choices[0].ids()[place], free[place]) << "banned before min_tokens";
+
+  // The model's end of sequence is id 0: made likely, it ends a request that does not ignore it.
+  request = IdsRequest("eos", 40, 60);
+  request.stop.ignore_eos = false;
+  request.logit_bias = {{0, 100.0f}};
+  const StreamOutput ended = Generate(*engine, request);
+  EXPECT_EQ(ended.choices[0].ids(), std::vector<int32_t>{0});
+  EXPECT_EQ(ended.choices[0].finished->reason, FinishReason::kEos);
+  EXPECT_EQ(ended.choices[0].finished->matched_id, 0);
+  request.stop.ignore_eos = true;
+  EXPECT_EQ(Generate(*engine, request).choices[0].ids(), std::vector<int32_t>(60, 0));
+  ExpectAllReturned(*engine);
+}
+
+TEST(EngineTest, LogprobsCarryTheirAlternatives) {
+  const auto engine = MakeEngine(MicroOptions());
+  Request request = IdsRequest("logprobs", 30, 10);
+  request.output_ids = false;
+  request.logprobs = {.output = true, .prompt = false, .top_n = 5};
+  const StreamOutput output = Generate(*engine, request);
+  ASSERT_EQ(output.choices[0].tokens.size(), 10u);
+  for (const TokenRecord& token : output.choices[0].tokens) {
+    ASSERT_EQ(token.top.size(), 5u);
+    EXPECT_EQ(token.top[0].id, token.id) << "greedy takes the best";
+    EXPECT_EQ(token.top[0].logprob, token.logprob);
+    EXPECT_LT(token.logprob, 0);
+    EXPECT_TRUE(std::is_sorted(token.top.begin(), token.top.end(),
+                               [](const auto& a, const auto& b) { return a.logprob > b.logprob; }));
+  }
+  EXPECT_TRUE(output.scores.empty());
+}
+
+TEST(EngineTest, ScoresAgreeWithThemselvesHoweverTheyAreCut) {
+  EngineOptions options = MicroOptions();
+  const auto whole = MakeEngine(options);
+  options.max_output_rows = 100;  // 1,500 prompt tokens take 15 steps and more
+  const auto cut = MakeEngine(options);
+
+  Request score = IdsRequest("score", 1500, 1);
+  score.max_tokens.reset();
+  score.score_only = true;
+  score.logprobs.top_n = 2;
+  const StreamOutput expected = Generate(*whole, score);
+  ASSERT_EQ(expected.scores.size(), 1499u);
+  EXPECT_EQ(expected.scores[0].id, std::get<std::vector<int32_t>>(score.prompt)[1]);
+  EXPECT_TRUE(expected.choices[0].tokens.empty());
+  EXPECT_EQ(expected.summary->usage.completion_tokens, 0);
+  EXPECT_EQ(expected.summary->usage.prompt_tokens, 1500);
+  ExpectSameTokens(Generate(*cut, score).scores, expected.scores);
+
+  Request generate = IdsRequest("generate", 1500, 3);
+  generate.logprobs.prompt = true;
+  generate.logprobs.top_n = 2;
+  const StreamOutput both = Generate(*cut, generate);
+  ExpectSameTokens(both.scores, expected.scores);
+  EXPECT_EQ(both.choices[0].tokens.size(), 3u);
+  ExpectAllReturned(*cut);
+}
+
+TEST(EngineTest, CancelEndsAStreamAndFreesItsBlocks) {
+  const auto engine = MakeEngine(MicroOptions());
+  const auto call = Submit(*engine, IdsRequest("long", 100, kLong));
+  call->WaitForTokens(5);
+  EXPECT_LT(engine->load().free_blocks, engine->load().total_blocks);
+  EXPECT_EQ(engine->Cancel("default", "other", Cancelled()).code(), absl::StatusCode::kNotFound);
+  EXPECT_EQ(engine->Cancel("stranger", "long", Cancelled()).code(), absl::StatusCode::kNotFound);
+  EXPECT_TRUE(engine->Cancel("default", "long", Cancelled()).ok());
+  const StreamOutput output = call->Wait();
+  EXPECT_EQ(output.end, Cancelled());
+  EXPECT_GE(output.choices[0].tokens.size(), 5u);
+  ExpectAllReturned(*engine);
+  EXPECT_EQ(engine->Cancel("default", "long", Cancelled()).code(), absl::StatusCode::kNotFound);
+}
+
+TEST(EngineTest, IdsAreTakenWhileTheirRequestLives) {
+  const auto engine = MakeEngine(MicroOptions());
+  const auto first = Submit(*engine, IdsRequest("id", 10, kLong));
+  const auto second = Call::Make();
+  EXPECT_EQ(engine->Submit(IdsRequest("id", 10, 5), second->outbox()).code(),
+            absl::StatusCode::kAlreadyExists);
+  EXPECT_TRUE(second->outbox()->Take().empty()) << "nothing was accepted";
+  Request neighbour = IdsRequest("id", 10, 5);
+  neighbour.tenant = "neighbour";
+  Generate(*engine, neighbour);
+  EXPECT_TRUE(engine->Cancel("default", "id", Cancelled()).ok());
+  first->Wait();
+  Generate(*engine, IdsRequest("id", 10, 5));
+}
+
+TEST(EngineTest, BadRequestsComeBackAtOnce) {
+  EngineOptions options = MicroOptions();
+  options.max_model_len = 500;
+  options.kv_cache_bytes = (2 << 20) + 8 * 36864;  // 16 rings of 128 KiB and 8 blocks
+  options.max_sequences = 16;
+  const auto engine = MakeEngine(options);
+  const auto refused = [&](Request request) {
+    const auto call = Call::Make();
+    const absl::Status status = engine->Submit(std::move(request), call->outbox());
+    EXPECT_TRUE(call->outbox()->Take().empty()) << "nothing was accepted";
+    return status;
+  };
+  Request outside = IdsRequest("x", 3, 5);
+  std::get<std::vector<int32_t>>(outside.prompt)[1] = 256;
+  EXPECT_THAT(std::string(refused(outside).message()), HasSubstr("prompt must hold token ids in [0, 256)"));
+  EXPECT_EQ(refused(IdsRequest("x", 490, 11)).code(), absl::StatusCode::kInvalidArgument);
+  Request wide = IdsRequest("x", 400, 90);
+  wide.n = 16;
+  const absl::Status status = refused(wide);
+  EXPECT_EQ(status.code(), absl::StatusCode::kInvalidArgument);
+  EXPECT_THAT(std::string(status.message()), HasSubstr("whole cache"));
+  Request text = IdsRequest("x", 1, 1);
+  text.prompt = std::string("text");
+  EXPECT_EQ(refused(text).code(), absl::StatusCode::kUnimplemented);
+  EXPECT_EQ(engine->Tokenize("text").status().code(), absl::StatusCode::kUnimplemented);
+  EXPECT_EQ(engine->Detokenize({1}, true).status().code(), absl::StatusCode::kUnimplemented);
+  Generate(*engine, IdsRequest("x", 10, 5));  // the id is free, and everybody else is served
+}
+
+TEST(EngineTest, DeadlinesEndWithAnErrorAndBudgetsEndWell) {
+  const auto engine = MakeEngine(MicroOptions());
+  Request request = IdsRequest("deadline", 20, kLong);
+  request.deadline = Clock::now() + std::chrono::milliseconds(30);
+  const StreamOutput late = Submit(*engine, request)->Wait();
+  EXPECT_EQ(late.end->code(), absl::StatusCode::kDeadlineExceeded);
+  EXPECT_EQ(ReasonOf(*late.end), kReasonExpired);
+
+  request = IdsRequest("budget", 20, kLong);
+  request.n = 2;
+  request.time_budget = std::chrono::milliseconds(30);
+  const StreamOutput ended = Generate(*engine, request);
+  int32_t tokens = 0;
+  for (const auto& choice : ended.choices) {
+    EXPECT_EQ(choice.finished->reason, FinishReason::kTimeBudget);
+    tokens += static_cast<int32_t>(choice.tokens.size());
+  }
+  EXPECT_EQ(ended.summary->usage.completion_tokens, tokens);
+
+  request = IdsRequest("at once", 3000, 5);
+  request.time_budget = std::chrono::nanoseconds(1);  // over before its prompt is
+  EXPECT_EQ(Generate(*engine, request).choices[0].finished->reason, FinishReason::kTimeBudget);
+  request = IdsRequest("endless", 20, 5);
+  request.time_budget = Duration::max();
+  EXPECT_EQ(Generate(*engine, request).choices[0].finished->reason, FinishReason::kLength);
+  ExpectAllReturned(*engine);
+}
+
+TEST(EngineTest, MaxRequestTimeBoundsRequestsWithoutADeadline) {
+  EngineOptions options = MicroOptions();
+  options.max_request_time = std::chrono::milliseconds(30);
+  const auto engine = MakeEngine(options);
+  const StreamOutput output = Submit(*engine, IdsRequest("x", 20, kLong))->Wait();
+  EXPECT_EQ(output.end->code(), absl::StatusCode::kDeadlineExceeded);
+}
+
+// Runs until the engine generates nothing more, and returns what it has generated.
+int64_t WaitForStandstill(const Engine& engine) {
+  int64_t tokens = -1;
+  for (int quiet = 0; quiet < 10; std::this_thread::sleep_for(std::chrono::milliseconds(5))) {
+    const int64_t now = engine.load().generated_tokens;
+    quiet = now == tokens && now > 0 ? quiet + 1 : 0;
+    tokens = now;
+  }
+  return tokens;
+}
+
+TEST(EngineTest, ASlowReaderPausesItsRequestAndNobodyElse) {
+  EngineOptions options = MicroOptions();
+  options.pipeline_depth = 2;
+  const auto engine = MakeEngine(options);
+  const auto call = Call::Make();
+  call->Hold();
+  ASSERT_TRUE(engine->Submit(IdsRequest("slow", 20, 1000), call->outbox()).ok());
+  const int64_t reached = WaitForStandstill(*engine);
+  EXPECT_GT(reached, Outbox::kMaxTokens);
+  EXPECT_LT(reached, Outbox::kMaxTokens + 64) << "the steps in flight and what the text pool held";
+  Generate(*engine, IdsRequest("fast", 20, 50));
+  call->Resume();
+  const StreamOutput output = call->Wait();
+  EXPECT_EQ(output.end, absl::OkStatus());
+  EXPECT_EQ(output.choices[0].tokens.size(), 1000u);
+  EXPECT_GT(output.summary->timing.blocked_on_client, Duration::zero());
+  EXPECT_EQ(output.choices[0].ids(), Generate(*engine, IdsRequest("again", 20, 1000)).choices[0].ids());
+  ExpectAllReturned(*engine);
+}
+
+TEST(EngineTest, AReaderThatStaysAwayIsAborted) {
+  EngineOptions options = MicroOptions();
+  options.stall_timeout = std::chrono::milliseconds(20);
+  const auto engine = MakeEngine(options);
+  const auto call = Call::Make();
+  call->Hold();
+  ASSERT_TRUE(engine->Submit(IdsRequest("gone", 20, kLong), call->outbox()).ok());
+  WaitForStandstill(*engine);
+  ExpectAllReturned(*engine);
+  call->Resume();
+  const StreamOutput output = call->Wait();
+  EXPECT_EQ(output.end->code(), absl::StatusCode::kAborted);
+  EXPECT_EQ(ReasonOf(*output.end), kReasonSlowReader);
+  EXPECT_GT(output.choices[0].tokens.size(), static_cast<size_t>(Outbox::kMaxTokens)) << "nothing is dropped";
+}
+
+TEST(EngineTest, ProgressWhileNothingElseIsHeard) {
+  EngineOptions options = MicroOptions();
+  options.max_sequences = 1;
+  options.progress_interval = std::chrono::milliseconds(1);
+  const auto engine = MakeEngine(options);
+  const auto first = Submit(*engine, IdsRequest("first", 20, 300));
+  const StreamOutput waited = Generate(*engine, IdsRequest("waits", 20, 5));
+  EXPECT_GT(waited.progress, 0);
+  EXPECT_EQ(first->Wait().end, absl::OkStatus());
+}
+
+TEST(EngineTest, DrainWaitsForThoseThatLive) {
+  const auto engine = MakeEngine(MicroOptions());
+  const auto call = Submit(*engine, IdsRequest("short", 20, 100));
+  EXPECT_TRUE(engine->Drain(Clock::now() + std::chrono::seconds(30)).ok());
+  EXPECT_EQ(call->Wait().end, absl::OkStatus());
+  const absl::Status refused = engine->Submit(IdsRequest("late", 5, 5), Call::Make()->outbox());
+  EXPECT_EQ(refused.code(), absl::StatusCode::kUnavailable);
+  EXPECT_EQ(ReasonOf(refused), kReasonDraining);
+  EXPECT_TRUE(engine->health().ok());
+}
+
+TEST(EngineTest, DrainEndsTheRestAtItsDeadline) {
+  const auto engine = MakeEngine(MicroOptions());
+  const auto call = Submit(*engine, IdsRequest("long", 20, kLong));
+  const absl::Status drained = engine->Drain(Clock::now() + std::chrono::milliseconds(5));
+  EXPECT_EQ(drained.code(), absl::StatusCode::kDeadlineExceeded);
+  const StreamOutput output = call->Wait();
+  EXPECT_EQ(output.end->code(), absl::StatusCode::kUnavailable);
+  EXPECT_EQ(ReasonOf(*output.end), kReasonDraining);
+  ExpectAllReturned(*engine);
+}
+
+TEST(EngineTest, DestructionEndsWhateverLives) {
+  for (const int depth : {1, 2}) {
+    EngineOptions options = MicroOptions();
+    options.pipeline_depth = depth;
+    options.max_sequences = 4;
+    auto engine = MakeEngine(options);
+    std::vector<std::shared_ptr<Call>> calls;
+    for (int i = 0; i < 10; ++i) calls.push_back(Submit(*engine, IdsRequest(absl::StrCat(i), 20, kLong)));
+    calls[0]->WaitForTokens(3);
+    engine.reset();
+    for (const auto& call : calls) {
+      const StreamOutput output = call->Wait();
+      EXPECT_EQ(output.end->code(), absl::StatusCode::kUnavailable);
+      EXPECT_EQ(ReasonOf(*output.end), kReasonDraining);
+    }
+  }
+}
+
+TEST(EngineTest, SixtyFourStreamsAndSixteenCancels) {
+  for (const int depth : {1, 2}) {
+    EngineOptions options = MicroOptions();
+    options.pipeline_depth = depth;
+    options.max_step_tokens = 128;
+    options.max_sequences = 40;  // some wait
+    const auto engine = MakeEngine(options);
+    std::vector<std::shared_ptr<Call>> calls;
+    for (int i = 0; i < 64; ++i) {
+      Request request = IdsRequest(absl::StrCat(i), 10 + 7 * i % 200, i % 4 == 1 ? kLong : 40 + i, i);
+      request.n = 1 + i % 3;
+      request.temperature = 1.0f;
+      request.seed = i;
+      calls.push_back(Submit(*engine, request));
+    }
+    for (int i = 1; i < 64; i += 4) {
+      if (i % 8 == 1) calls[i]->WaitForTokens(3);
+      EXPECT_TRUE(engine->Cancel("default", absl::StrCat(i), Cancelled()).ok());
+    }
+    for (int i = 0; i < 64; ++i) {
+      const StreamOutput output = calls[i]->Wait();
+      if (i % 4 == 1) {
+        EXPECT_EQ(output.end, Cancelled());
+        continue;
+      }
+      EXPECT_EQ(output.end, absl::OkStatus());
+      for (const auto& choice : output.choices) EXPECT_EQ(choice.tokens.size(), 40u + i);
+    }
+    ExpectAllReturned(*engine);
+  }
+}
+
+TEST(EngineCreateTest, SaysWhatIsWrong) {
+  const auto error = [](auto set) {
+    EngineOptions options = MicroOptions();
+    set(options);
+    return Engine::Create(options).status();
+  };
+  EXPECT_EQ(error([](EngineOptions& options) { options.model_dir = "/nowhere"; }).code(),
+            absl::StatusCode::kNotFound);
+  EXPECT_EQ(error([](EngineOptions& options) { options.tensor_parallel_size = 3; }).code(),
+            absl::StatusCode::kInvalidArgument);
+  EXPECT_EQ(error([](EngineOptions& options) { options.kv_cache_bytes = 1000; }).code(),
+            absl::StatusCode::kResourceExhausted);
+  EXPECT_FALSE(error([](EngineOptions& options) { options.device = Device::kCuda; }).ok())
+      << "not in this build";
+}
+
+TEST(EngineCreateTest, DryRunPlansWhatCreateBuilds) {
+  EngineOptions options = MicroOptions();
+  options.tensor_parallel_size = 2;
+  const auto plan = Engine::DryRun(options);
+  ASSERT_TRUE(plan.ok()) << plan.status();
+  const auto engine = MakeEngine(options);
+  EXPECT_EQ(plan->global_blocks, engine->memory().global_blocks);
+  EXPECT_EQ(plan->cache_bytes, engine->memory().cache_bytes);
+  EXPECT_EQ(plan->ranks, 2);
+  EXPECT_EQ(engine->model().vocab_size, 256);
+  EXPECT_EQ(engine->model().eos_ids, std::vector<int32_t>{0});
+  EXPECT_FALSE(engine->model().has_tokenizer);
+  EXPECT_EQ(engine->limits().max_sequences, options.max_sequences);
+}
+
+}  // namespace
+}  // namespace yoio

@@ -1,0 +1,93 @@
+// A backend that works until it is told to fail.
+#ifndef YOIO_TESTS_ENGINE_FAILING_BACKEND_H_
+#define YOIO_TESTS_ENGINE_FAILING_BACKEND_H_
+
+#include <atomic>
+#include <memory>
+#include <string_view>
+#include <utility>
+
+#include "kernels/backend.h"
+
+namespace yoio::test {
+
+// Hands everything on to another backend. Once the counter that it watches has run down, every
+// synchronisation fails, as that of a device whose kernel has faulted does. Thread-safe as the other is.
+class FailingBackend final : public kernels::Backend {
+ public:
+  using Stream = kernels::Stream;
+
+  // `countdown` falls with every synchronisation; it outlives the backend.
+  FailingBackend(std::unique_ptr<kernels::Backend> inner, std::atomic<int>& countdown)
+      : inner_(std::move(inner)), countdown_(countdown) {}
+
+  absl::Status Synchronize(Stream& stream) override {
+    if (countdown_.fetch_sub(1) <= 0) return absl::InternalError("the device has faulted");
+    return inner_->Synchronize(stream);
+  }
+
+  std::string_view name() const override { return inner_->name(); }
+  absl::StatusOr<kernels::Buffer> Allocate(size_t bytes) override { return inner_->Allocate(bytes); }
+  absl::StatusOr<std::unique_ptr<Stream>> NewStream(int threads) override {
+    return inner_->NewStream(threads);
+  }
+  void CopyToDevice(void* device, const void* host, size_t bytes, Stream& stream) override {
+    inner_->CopyToDevice(device, host, bytes, stream);
+  }
+  void CopyToHost(void* host, const void* device, size_t bytes, Stream& stream) override {
+    inner_->CopyToHost(host, device, bytes, stream);
+  }
+  void Fill(void* device, int byte, size_t bytes, Stream& stream) override {
+    inner_->Fill(device, byte, bytes, stream);
+  }
+  void Embed(const kernels::EmbedArgs& args, Stream& stream) override { inner_->Embed(args, stream); }
+  void ResidualRmsNorm(const kernels::ResidualRmsNormArgs& args, Stream& stream) override {
+    inner_->ResidualRmsNorm(args, stream);
+  }
+  void RopeTable(const kernels::RopeTableArgs& args, Stream& stream) override {
+    inner_->RopeTable(args, stream);
+  }
+  void HeadNormRope(const kernels::HeadNormRopeArgs& args, Stream& stream) override {
+    inner_->HeadNormRope(args, stream);
+  }
+  void MatMul(const kernels::MatMulArgs& args, Stream& stream) override { inner_->MatMul(args, stream); }
+  void SiluGate(const kernels::SiluGateArgs& args, Stream& stream) override {
+    inner_->SiluGate(args, stream);
+  }
+  void WriteKv(const kernels::WriteKvArgs& args, Stream& stream) override { inner_->WriteKv(args, stream); }
+  void WriteIndexKeys(const kernels::WriteIndexKeysArgs& args, Stream& stream) override {
+    inner_->WriteIndexKeys(args, stream);
+  }
+  void WindowAttention(const kernels::WindowAttentionArgs& args, Stream& stream) override {
+    inner_->WindowAttention(args, stream);
+  }
+  void DenseAttention(const kernels::DenseAttentionArgs& args, Stream& stream) override {
+    inner_->DenseAttention(args, stream);
+  }
+  void IndexScores(const kernels::IndexScoresArgs& args, Stream& stream) override {
+    inner_->IndexScores(args, stream);
+  }
+  void TopK(const kernels::TopKArgs& args, Stream& stream) override { inner_->TopK(args, stream); }
+  void TranslateIndex(const kernels::TranslateIndexArgs& args, Stream& stream) override {
+    inner_->TranslateIndex(args, stream);
+  }
+  void SparseAttention(const kernels::SparseAttentionArgs& args, Stream& stream) override {
+    inner_->SparseAttention(args, stream);
+  }
+  void GatherRows(const kernels::GatherRowsArgs& args, Stream& stream) override {
+    inner_->GatherRows(args, stream);
+  }
+  void CopyBlocks(const kernels::CopyBlocksArgs& args, Stream& stream) override {
+    inner_->CopyBlocks(args, stream);
+  }
+
+ private:
+  void Free(void*, size_t) override {}  // its buffers belong to the other
+
+  const std::unique_ptr<kernels::Backend> inner_;
+  std::atomic<int>& countdown_;
+};
+
+}  // namespace yoio::test
+
+#endif  // YOIO_TESTS_ENGINE_FAILING_BACKEND_H_
