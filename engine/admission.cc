@@ -12,6 +12,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
 #include "base/status.h"
+#include "engine/errors.h"
 
 namespace yoio {
 namespace {
@@ -103,6 +104,10 @@ absl::Status CheckTokenizer(const Request& request, const ModelInfo& model) {
   return absl::OkStatus();
 }
 
+absl::Status TooLong(std::string_view message) {
+  return WithReason(absl::StatusCode::kInvalidArgument, kReasonPromptTooLong, message);
+}
+
 uint64_t DrawSeed() {
   std::random_device device;
   return (static_cast<uint64_t>(device()) << 32) | device();
@@ -137,17 +142,17 @@ absl::Status CheckPrompt(const Request& request, std::span<const int32_t> prompt
     if (tokens < 2)
       return absl::InvalidArgumentError("prompt must have at least 2 tokens to be scored, got 1");
     if (tokens <= model.max_model_len) return absl::OkStatus();
-    return absl::InvalidArgumentError(
+    return TooLong(
         absl::StrFormat("prompt must have at most %d tokens, got %d", model.max_model_len, tokens));
   }
   if (tokens >= model.max_model_len) {
-    return absl::InvalidArgumentError(absl::StrFormat(
-        "prompt must leave room for output: at most %d tokens, got %d", model.max_model_len - 1, tokens));
+    return TooLong(absl::StrFormat("prompt must leave room for output: at most %d tokens, got %d",
+                                   model.max_model_len - 1, tokens));
   }
   const int64_t max_tokens = request.max_tokens.value_or(1);
   if (tokens + max_tokens <= model.max_model_len) return absl::OkStatus();
-  return absl::InvalidArgumentError(absl::StrFormat(
-      "prompt + max_tokens must be at most %d tokens, got %d + %d", model.max_model_len, tokens, max_tokens));
+  return TooLong(absl::StrFormat("prompt + max_tokens must be at most %d tokens, got %d + %d",
+                                 model.max_model_len, tokens, max_tokens));
 }
 
 void Resolve(const Request& request, std::vector<int32_t> prompt, const ModelInfo& model,

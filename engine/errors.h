@@ -10,6 +10,7 @@
 namespace yoio {
 
 // Values of google.rpc.ErrorInfo.reason.
+inline constexpr std::string_view kReasonPromptTooLong = "PROMPT_TOO_LONG";
 inline constexpr std::string_view kReasonQueueFull = "QUEUE_FULL";
 inline constexpr std::string_view kReasonExpired = "EXPIRED";
 inline constexpr std::string_view kReasonSlowReader = "SLOW_READER";

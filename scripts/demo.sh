@@ -101,4 +101,4 @@ echo "-- asking: The $key code is ..."
 found=$(grep -o '[0-9]\+' "$work/answer" | head -n 1 || true)
 echo "-- expected $fact, found ${found:-nothing}"
 [ "$found" = "$fact" ] ||
-  fail "the model did not find the fact." "Run it again; models/README.md says how often this happens."
+  fail "the model did not find the fact." "Run it again; models/yoio-tiny/README.md says how often this happens."

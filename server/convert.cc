@@ -171,7 +171,6 @@ absl::StatusOr<Request> ToRequest(const v1::ScoreRequest& message, const ServedM
   YOIO_RETURN_IF_ERROR(ReadPrompt(message, *model.info, request));
   request.score_only = true;
   request.output_text = false;
-  request.max_tokens = 0;
   request.logprobs = {.output = false, .prompt = true, .top_n = message.top_logprobs()};
   YOIO_RETURN_IF_ERROR(ReadTimeBudget(message, request));
   return request;

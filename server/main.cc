@@ -10,6 +10,7 @@
 #include "server/log.h"
 #include "server/options.h"
 #include "server/serve.h"
+#include "server/shutdown_signal.h"
 
 namespace {
 
@@ -23,7 +24,7 @@ void LogFromGrpc(gpr_log_func_args* args) {
 }  // namespace
 
 int main(int argc, char** argv) {
-  yoio::BlockShutdownSignals();
+  yoio::CatchShutdownSignals();
   gpr_set_log_function(LogFromGrpc);
   const auto parsed =
       yoio::ParseOptions(std::vector<std::string>(argv + 1, argv + argc), yoio::ProcessEnvironment());

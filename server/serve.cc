@@ -1,11 +1,9 @@
 #include "server/serve.h"
 
-#include <signal.h>
 #include <unistd.h>
 
 #include <atomic>
 #include <cstdio>
-#include <ctime>
 #include <filesystem>
 #include <optional>
 #include <string>
@@ -17,33 +15,16 @@
 #include "base/status.h"
 #include "server/memory_report.h"
 #include "server/server.h"
+#include "server/shutdown_signal.h"
 #include "server/warm_up.h"
 
 namespace yoio {
 namespace {
 
-// How often the thread that waits for signals looks at the engine, the loading and the drain.
-constexpr long kPollNanoseconds = 20'000'000;
 // After the engine has drained, streams have only their last messages to send.
 constexpr Duration kFinishGrace = std::chrono::seconds(5);
 constexpr Duration kFailedGrace = std::chrono::seconds(1);
 constexpr Duration kProgressInterval = std::chrono::seconds(1);
-
-sigset_t ShutdownSignals() {
-  sigset_t set;
-  sigemptyset(&set);
-  sigaddset(&set, SIGTERM);
-  sigaddset(&set, SIGINT);
-  return set;
-}
-
-// The signal that came within the poll interval, or 0.
-int PollSignal() {
-  const sigset_t set = ShutdownSignals();
-  const timespec timeout{.tv_sec = 0, .tv_nsec = kPollNanoseconds};
-  const int signal = sigtimedwait(&set, nullptr, &timeout);
-  return signal > 0 ? signal : 0;
-}
 
 void LogSettings(const ParsedOptions& parsed, const Logger& log) {
   LogLine line(LogLevel::kInfo, "settings");
@@ -103,7 +84,7 @@ void RunWatched(const std::function<void()>& work, const std::function<void()>& 
     done = true;
   });
   while (!done) {
-    if (PollSignal() != 0) on_signal();
+    if (PollShutdownSignal()) on_signal();
   }
   worker.join();
 }
@@ -111,10 +92,9 @@ void RunWatched(const std::function<void()>& work, const std::function<void()>& 
 // Returns when a signal asks for a drain (true) or the engine has failed (false).
 bool WaitForSignal(const Engine& engine, const Logger& log) {
   while (engine.health().ok()) {
-    if (const int signal = PollSignal(); signal != 0) {
-      log.Write(std::move(LogLine(LogLevel::kInfo, "draining").With("signal", signal)));
-      return true;
-    }
+    if (!PollShutdownSignal()) continue;
+    log.Write(LogLine(LogLevel::kInfo, "draining"));
+    return true;
   }
   return false;
 }
@@ -181,6 +161,7 @@ int ServeEngine(Engine& engine, const ServerOptions& options, HealthServer* heal
   if (health != nullptr) health->health().SetReady(false);
   if (!drain) LeaveFailed(engine, **data, health, log);
   Drain(engine, **data, options.drain_timeout, log);
+  if (!engine.health().ok()) LeaveFailed(engine, **data, health, log);
   log.Write(std::move(LogLine(LogLevel::kInfo, "drained")
                           .With("ok", core.counters.ok.load())
                           .With("failed", core.counters.failed.load())));
@@ -188,12 +169,6 @@ int ServeEngine(Engine& engine, const ServerOptions& options, HealthServer* heal
 }
 
 }  // namespace
-
-void BlockShutdownSignals() {
-  const sigset_t set = ShutdownSignals();
-  pthread_sigmask(SIG_BLOCK, &set, nullptr);
-  signal(SIGPIPE, SIG_IGN);
-}
 
 int Serve(const ParsedOptions& parsed, const EngineFactory& create_engine, const Logger& log) {
   const ServerOptions& options = parsed.options;

@@ -18,10 +18,6 @@ using EngineFactory = std::function<absl::StatusOr<std::unique_ptr<Engine>>(cons
 
 using MemoryPlanner = std::function<absl::StatusOr<MemoryPlan>(const EngineOptions&)>;
 
-// Keeps SIGTERM and SIGINT from ending the process, for this thread and those it starts; Serve waits for
-// them. Call it first in main.
-void BlockShutdownSignals();
-
 // Loads the model, serves until SIGTERM or SIGINT, drains, and returns the exit code of the process. Once
 // calls are taken it prints one line to standard output: "yoio-server ready listen=HOST:PORT health=HOST:PORT
 // model=NAME". A second signal ends the process from inside. BlockShutdownSignals() was called.

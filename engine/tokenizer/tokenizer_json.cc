@@ -1,6 +1,5 @@
 #include "engine/tokenizer/tokenizer_json.h"
 
-#include <algorithm>
 #include <array>
 #include <optional>
 #include <unordered_map>
@@ -62,7 +61,8 @@ absl::Status CheckModelKind(const JsonCursor& model) {
 absl::Status ReadVocabulary(const JsonCursor& vocab, Vocabulary& vocabulary) {
   YOIO_RETURN_IF_ERROR(vocab.IsObject());
   for (const auto& [token, value] : vocab.value().get_ref<const Json::object_t&>()) {
-    const bool fits = value.is_number_unsigned() && value.get<uint64_t>() <= uint64_t(vocabulary.largest_id);
+    const bool fits =
+        value.is_number_unsigned() && value.get<uint64_t>() <= static_cast<uint64_t>(vocabulary.largest_id);
     if (!fits) return vocab[token].Integer(0, vocabulary.largest_id).status();
     std::string bytes = BytesFromByteLevel(token).value_or(token);
     if (!vocabulary.Add(token, value.get<int32_t>(), std::move(bytes))) {
@@ -151,8 +151,7 @@ absl::Status ReadAddedToken(const JsonCursor& token, Vocabulary& vocabulary, Add
   YOIO_ASSIGN_OR_RETURN(const bool is_normalized, token["normalized"].Bool());
   YOIO_ASSIGN_OR_RETURN(const bool special, token["special"].Bool());
   const std::optional<int32_t> known = vocabulary.Find(content);
-  if (known && *known != id)
-    return token["id"].MustBe(absl::StrCat(*known, ", as this token has it elsewhere"));
+  if (known && *known != id) return token["id"].MustBe(absl::StrCat(*known, ", its id in the vocabulary"));
   if (!known && !vocabulary.Add(content, id, content)) {
     return token["id"].MustBe("an id that no other token has");
   }

@@ -125,7 +125,8 @@ TEST(ClientTest, TheTimeoutIsTheDeadline) {
   Client client(server.address());
   CallOptions options;
   options.timeout = milliseconds(50);
-  const absl::Status status = client.Generate({}, [](const auto&) { return true; }, options);
+  const absl::Status status = client.Generate(
+      {}, [](const auto&) { return true; }, options);
   EXPECT_TRUE(absl::IsDeadlineExceeded(status)) << status;
   EXPECT_TRUE(had_deadline);
 }

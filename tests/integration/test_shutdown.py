@@ -29,7 +29,7 @@ def start_stream(server, tokens):
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_signal_drains(number):
     with Server() as server:
-        stream, events = start_stream(server, 300)
+        stream, events = start_stream(server, 600)
         server.process.send_signal(number)
         deadline = time.monotonic() + 5
         while readiness(server) == health_pb2.HealthCheckResponse.SERVING and time.monotonic() < deadline:
@@ -40,7 +40,7 @@ def test_a_signal_drains(number):
         assert "DRAINING" in str(refused.trailing_metadata()) or "drain" in refused.details().lower()
         answer = Answer(events + list(stream))
         assert answer.finished[0].reason == event_pb2.FINISH_REASON_LENGTH
-        assert answer.summary.usage.completion_tokens == 300
+        assert answer.summary.usage.completion_tokens == 600
         assert server.process.wait(timeout=20) == 0
 
 

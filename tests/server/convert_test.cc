@@ -16,6 +16,8 @@ using testing::ElementsAre;
 using testing::HasSubstr;
 using testing::Pair;
 
+TokenRecord Token(int32_t id) { return {.id = id, .logprob = -1.0f, .top = {}}; }
+
 class ConvertTest : public testing::Test {
  protected:
   ConvertTest() {
@@ -179,7 +181,7 @@ TEST_F(ConvertTest, DeltaShowsWhatWasAskedFor) {
 }
 
 TEST_F(ConvertTest, LongDeltaIsSplitAndLosesNothing) {
-  DeltaEvent delta{.choice = 0, .text = std::string(64 << 10, 'x')};
+  DeltaEvent delta{.choice = 0, .text = std::string(64 << 10, 'x'), .tokens = {}};
   for (int i = 0; i < 5000; ++i) delta.tokens.push_back({.id = i, .top = std::vector<TopLogprob>(20)});
   std::vector<v1::GenerateResponse> messages;
   AppendResponses(delta, {.model = &model_, .ids = true, .logprobs = true}, messages);
@@ -199,8 +201,11 @@ TEST_F(ConvertTest, FinishedNamesWhatMatched) {
   const EventView view{.model = &model_};
   AppendResponses(FinishedEvent{.choice = 0, .reason = FinishReason::kStop, .matched_stop = "END"}, view,
                   messages);
-  AppendResponses(FinishedEvent{.choice = 1, .reason = FinishReason::kEos, .matched_id = 0}, view, messages);
-  AppendResponses(FinishedEvent{.choice = 2, .reason = FinishReason::kLength}, view, messages);
+  AppendResponses(
+      FinishedEvent{.choice = 1, .reason = FinishReason::kEos, .matched_stop = {}, .matched_id = 0}, view,
+      messages);
+  AppendResponses(FinishedEvent{.choice = 2, .reason = FinishReason::kLength, .matched_stop = {}}, view,
+                  messages);
   EXPECT_EQ(messages[0].finished().reason(), v1::FINISH_REASON_STOP);
   EXPECT_EQ(messages[0].finished().stop_string(), "END");
   EXPECT_EQ(messages[1].finished().reason(), v1::FINISH_REASON_EOS);
@@ -230,11 +235,15 @@ TEST_F(ConvertTest, SummaryLeavesOutWhatWasNotMeasured) {
 TEST_F(ConvertTest, AnswerCollectsTheStream) {
   v1::GenerateOnceResponse answer;
   const EventView view{.model = &model_, .ids = true};
-  MergeIntoAnswer(AcceptedEvent{.request_id = "r", .max_tokens = 4, .n = 2}, view, answer);
-  MergeIntoAnswer(DeltaEvent{.choice = 1, .text = "b", .tokens = {{.id = 2}}}, view, answer);
-  MergeIntoAnswer(DeltaEvent{.choice = 0, .text = "a", .tokens = {{.id = 1}}}, view, answer);
-  MergeIntoAnswer(DeltaEvent{.choice = 1, .text = "B", .tokens = {{.id = 3}}}, view, answer);
-  MergeIntoAnswer(FinishedEvent{.choice = 1, .reason = FinishReason::kEos, .matched_id = 3}, view, answer);
+  MergeIntoAnswer(
+      AcceptedEvent{.request_id = "r", .prompt_tokens = 1, .sampling = {}, .max_tokens = 4, .n = 2}, view,
+      answer);
+  MergeIntoAnswer(DeltaEvent{.choice = 1, .text = "b", .tokens = {Token(2)}}, view, answer);
+  MergeIntoAnswer(DeltaEvent{.choice = 0, .text = "a", .tokens = {Token(1)}}, view, answer);
+  MergeIntoAnswer(DeltaEvent{.choice = 1, .text = "B", .tokens = {Token(3)}}, view, answer);
+  MergeIntoAnswer(
+      FinishedEvent{.choice = 1, .reason = FinishReason::kEos, .matched_stop = {}, .matched_id = 3}, view,
+      answer);
   ASSERT_EQ(answer.choices_size(), 2);
   EXPECT_EQ(answer.choices(0).text(), "a");
   EXPECT_EQ(answer.choices(1).index(), 1);

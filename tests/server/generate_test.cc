@@ -142,11 +142,14 @@ TEST(GenerateTest, ClientRetryPolicyAppliesBeforeAccepted) {
   server.stub = v1::InferenceService::NewStub(grpc::CreateCustomChannel(
       server.server->address().ToString(), grpc::InsecureChannelCredentials(), arguments));
   Stream stream(server, TextRequest());
-  server.engine.WaitForRequest()->End(absl::UnavailableError("not yet"));
-  auto again = server.engine.WaitForRequest();
-  again->Accept();
-  again->End(absl::UnavailableError("not any more"));  // after `accepted` nothing is retried
+  std::thread engine([&server] {
+    server.engine.WaitForRequest()->End(absl::UnavailableError("not yet"));
+    auto again = server.engine.WaitForRequest();
+    again->Accept();
+    again->End(absl::UnavailableError("not any more"));  // after `accepted` nothing is retried
+  });
   EXPECT_EQ(stream.ReadAll().error_code(), grpc::UNAVAILABLE);
+  engine.join();
   EXPECT_THAT(stream.events, ElementsAre("accepted"));
 }
 

@@ -9,14 +9,16 @@
 namespace yoio {
 
 void ScriptedRequest::Accept(int n) {
+  SamplingParams sampling;
+  sampling.seed = 7;
   Send(AcceptedEvent{
-      .request_id = request_.id, .prompt_tokens = 3, .sampling = {.seed = 7}, .max_tokens = 16, .n = n});
+      .request_id = request_.id, .prompt_tokens = 3, .sampling = sampling, .max_tokens = 16, .n = n});
 }
 
 void ScriptedRequest::Send(Event event) { outbox_->Append(std::move(event)); }
 
 void ScriptedRequest::SendText(int choice, std::string text, int num_tokens) {
-  DeltaEvent delta{.choice = choice, .text = std::move(text), .num_tokens = num_tokens};
+  DeltaEvent delta{.choice = choice, .text = std::move(text), .tokens = {}, .num_tokens = num_tokens};
   for (int i = 0; i < num_tokens; ++i) {
     delta.tokens.push_back({.id = 100 + i, .logprob = -0.5f, .top = {{.id = 100 + i, .logprob = -0.5f}}});
   }
@@ -24,7 +26,7 @@ void ScriptedRequest::SendText(int choice, std::string text, int num_tokens) {
 }
 
 void ScriptedRequest::FinishChoice(int choice, FinishReason reason) {
-  Send(FinishedEvent{.choice = choice, .reason = reason});
+  Send(FinishedEvent{.choice = choice, .reason = reason, .matched_stop = {}});
 }
 
 void ScriptedRequest::Complete(int prompt_tokens, int completion_tokens) {

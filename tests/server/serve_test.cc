@@ -12,6 +12,7 @@
 #include <thread>
 
 #include "engine/errors.h"
+#include "server/shutdown_signal.h"
 #include "tests/server/in_process.h"
 
 namespace yoio {
@@ -49,7 +50,7 @@ class SignalLater {
 };
 
 TEST(ServeTest, SignalDrainsAndExitsWithZero) {
-  BlockShutdownSignals();
+  CatchShutdownSignals();
   LogCapture log;
   std::optional<SignalLater> signal;
   testing::internal::CaptureStdout();
@@ -74,7 +75,7 @@ TEST(ServeTest, SignalDrainsAndExitsWithZero) {
 }
 
 TEST(ServeTest, FailedLoadIsAConfigurationError) {
-  BlockShutdownSignals();
+  CatchShutdownSignals();
   LogCapture log;
   testing::internal::CaptureStderr();
   const int code = Serve(
@@ -126,7 +127,7 @@ TEST(ServeDeathTest, DeadEngineExitsWithTwo) {
   testing::FLAGS_gtest_death_test_style = "threadsafe";
   EXPECT_EXIT(
       {
-        BlockShutdownSignals();
+        CatchShutdownSignals();
         Serve(
             AnyPort(),
             [](const EngineOptions&) -> absl::StatusOr<std::unique_ptr<Engine>> {
@@ -144,7 +145,7 @@ TEST(ServeDeathTest, SecondSignalExitsWithThree) {
   testing::FLAGS_gtest_death_test_style = "threadsafe";
   EXPECT_EXIT(
       {
-        BlockShutdownSignals();
+        CatchShutdownSignals();
         // Its Drain hangs, as a drain with a long request would.
         struct Hanging : ScriptedEngine {
           absl::Status Drain(TimePoint) override {

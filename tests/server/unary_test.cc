@@ -70,16 +70,22 @@ TEST(UnaryTest, FullTextPoolIsAFullQueue) {
 }
 
 TEST(UnaryTest, TooLargeAnswersAreRefused) {
-  InProcess server;
+  InProcess server(/*reflection=*/false, /*max_request_bytes=*/8 << 20);
   v1::TokenizeRequest request;
-  request.set_text(std::string(1'000'000, '\xc3'));  // bytes above 127 take two bytes each as ids
-  request.set_text(std::string(1'000'000, 'x'));
-  v1::TokenizeResponse response;
-  EXPECT_TRUE(Call(server, &v1::InferenceService::Stub::Tokenize, request, response).ok());
+  request.set_text(std::string(kMaxResponseBytes + 1, 'x'));  // a byte each in the answer
+  v1::TokenizeResponse tokens;
+  const grpc::Status status = Call(server, &v1::InferenceService::Stub::Tokenize, request, tokens);
+  EXPECT_EQ(status.error_code(), grpc::INVALID_ARGUMENT);
+  EXPECT_EQ(ErrorInfoOf(status).reason(), "ANSWER_TOO_LARGE");
+  EXPECT_THAT(status.error_message(), HasSubstr("count_only"));
+  request.set_count_only(true);
+  EXPECT_TRUE(Call(server, &v1::InferenceService::Stub::Tokenize, request, tokens).ok());
+
   v1::DetokenizeRequest ids;
-  for (int i = 0; i < 1'048'000; ++i) ids.mutable_token_ids()->add_ids('x');
+  for (size_t i = 0; i <= kMaxResponseBytes; ++i) ids.mutable_token_ids()->add_ids('x');
   v1::DetokenizeResponse text;
-  EXPECT_TRUE(Call(server, &v1::InferenceService::Stub::Detokenize, ids, text).ok());
+  EXPECT_EQ(ErrorInfoOf(Call(server, &v1::InferenceService::Stub::Detokenize, ids, text)).reason(),
+            "ANSWER_TOO_LARGE");
 }
 
 TEST(UnaryTest, Infos) {
@@ -119,6 +125,15 @@ TEST(TransportTest, OversizedRequestIsRefusedAndTheServerGoesOn) {
             grpc::RESOURCE_EXHAUSTED);
   request.set_text("x");
   EXPECT_TRUE(Call(server, &v1::InferenceService::Stub::Tokenize, request, response).ok());
+}
+
+TEST(TransportTest, OversizedMetadataIsRefusedAndTheServerGoesOn) {
+  InProcess server;
+  v1::GetLoadResponse response;
+  grpc::ClientContext context;
+  context.AddMetadata("x-large", std::string(2 * kMaxMetadataBytes, 'x'));
+  EXPECT_EQ(server.stub->GetLoad(&context, {}, &response).error_code(), grpc::RESOURCE_EXHAUSTED);
+  EXPECT_TRUE(Call(server, &v1::InferenceService::Stub::GetLoad, v1::GetLoadRequest(), response).ok());
 }
 
 TEST(TransportTest, CompressedRequestsAreRefused) {

@@ -1,6 +1,6 @@
 """Writes small tokenizers of every supported style, with texts and what the reference library makes of them.
 
-    pip install tokenizers && python tests/engine/testdata/make_tokenizers.py
+    pip install tokenizers==0.23.3 && python tests/engine/testdata/make_tokenizers.py
 
 For each style: STYLE.json, a tokenizer.json, and STYLE_cases.json:
 {"encode": [{"text", "ids"}], "decode": [{"ids", "text", "plain"}]}, plain being without special tokens.
