@@ -1,129 +1,18 @@
-// The forward pass against the PyTorch reference, on random models whose contexts are longer than top_k.
+// The forward pass against the PyTorch reference, with contexts longer than top_k.
+#include "tests/parity/golden.h"
+
 #include <algorithm>
-#include <cmath>
-#include <cstring>
 #include <string>
 #include <tuple>
 #include <vector>
 
 #include "base/check.h"
-#include "engine/checkpoint/safetensors.h"
 #include "gtest/gtest.h"
 #include "tests/parity/model_harness.h"
 #include "tests/support/compare.h"
 
 namespace yoio::test {
 namespace {
-
-// Everything is computed in float on both sides, in another order: errors grow with the square root of the
-// number of roundings along the longest path, a few hundred here. Measured: 1.1e-6.
-constexpr double kRelativeError = 1e-5;
-
-template <typename T>
-std::vector<T> Values(const Checkpoint& file, const char* name) {
-  const auto view = file.Get(name);
-  YOIO_CHECK(view.ok()) << view.status().ToString();
-  std::vector<T> values(view->bytes.size() / sizeof(T));
-  std::memcpy(values.data(), view->bytes.data(), view->bytes.size());
-  return values;
-}
-
-struct Golden {
-  std::string dir;
-  std::vector<int32_t> tokens, rows, index_positions;
-  std::vector<float> logits_sparse, logits_dense, index_scores;
-
-  explicit Golden(const std::string& name) : dir(std::string(YOIO_SOURCE_DIR) + "/tests/golden/" + name) {
-    const auto opened = Checkpoint::OpenFile(dir + "/golden.safetensors");
-    YOIO_CHECK(opened.ok()) << opened.status().ToString();
-    const Checkpoint& file = **opened;
-    tokens = Values<int32_t>(file, "tokens");
-    rows = Values<int32_t>(file, "rows");
-    index_positions = Values<int32_t>(file, "index_positions");
-    logits_sparse = Values<float>(file, "logits_sparse");
-    logits_dense = Values<float>(file, "logits_dense");
-    index_scores = Values<float>(file, "index_scores");
-  }
-
-  // Tokens [begin, end) of the case as one piece; `last_only`: logits of its last token, else of the golden
-  // rows.
-  Piece Slice(int32_t slot, int32_t begin, int32_t end) const {
-    Piece piece{
-        .slot = slot, .start = begin, .ids = {tokens.begin() + begin, tokens.begin() + end}, .outputs = {}};
-    for (const int32_t row : rows) {
-      if (row >= begin && row < end) piece.outputs.push_back(row - begin);
-    }
-    return piece;
-  }
-};
-
-std::unique_ptr<ModelHarness> MakeHarness(const HarnessOptions& options) {
-  auto harness = ModelHarness::Create(options);
-  YOIO_CHECK(harness.ok()) << harness.status().ToString();
-  return *std::move(harness);
-}
-
-void Append(const StepOutput& from, StepOutput& to) {
-  to.logits.insert(to.logits.end(), from.logits.begin(), from.logits.end());
-  to.positions.insert(to.positions.end(), from.positions.begin(), from.positions.end());
-}
-
-// The whole case in chunks; the last `generated` tokens one at a time, as if they had been drawn.
-StepOutput RunInChunks(ModelHarness& harness, const Golden& golden, int chunk, int generated = 0) {
-  StepOutput all;
-  const auto size = static_cast<int32_t>(golden.tokens.size());
-  const auto run = [&](int32_t begin, int32_t end, bool is_generated) {
-    Piece piece = golden.Slice(0, begin, end);
-    piece.generated = is_generated;
-    const auto output = harness.Run({piece});
-    YOIO_CHECK(output.ok()) << output.status().ToString();
-    Append(*output, all);
-  };
-  for (int32_t begin = 0; begin < size - generated; begin += chunk) {
-    run(begin, std::min(begin + chunk, size - generated), false);
-  }
-  for (int32_t begin = size - generated; begin < size; ++begin) run(begin, begin + 1, true);
-  return all;
-}
-
-void ExpectLogits(const std::vector<float>& actual, const std::vector<float>& expected) {
-  ASSERT_EQ(actual.size(), expected.size());
-  double error = 0, norm = 0;
-  for (size_t i = 0; i < actual.size(); ++i) {
-    ASSERT_FALSE(std::isnan(actual[i])) << "at " << i;
-    error += std::pow(static_cast<double>(actual[i]) - expected[i], 2);
-    norm += std::pow(static_cast<double>(expected[i]), 2);
-  }
-  EXPECT_LT(std::sqrt(error / norm), kRelativeError);
-}
-
-// Sets from different arithmetic may differ only where scores lie within rounding of the k-th one.
-void ExpectIndex(const Golden& golden, const std::vector<std::vector<int32_t>>& actual) {
-  ASSERT_EQ(actual.size(), golden.rows.size());
-  const size_t top_k = golden.index_positions.size() / golden.rows.size();
-  const size_t context = golden.tokens.size();
-  for (size_t row = 0; row < actual.size(); ++row) {
-    const float* scores = golden.index_scores.data() + row * context;
-    std::vector<int32_t> expected;
-    float kth = INFINITY, largest = 0;
-    for (size_t j = 0; j < top_k; ++j) {
-      const int32_t position = golden.index_positions[row * top_k + j];
-      if (position < 0) continue;
-      expected.push_back(position);
-      kth = std::min(kth, scores[position]);
-    }
-    for (int32_t s = 0; s <= golden.rows[row]; ++s) largest = std::max(largest, std::abs(scores[s]));
-    ASSERT_EQ(actual[row].size(), expected.size()) << "row " << row;
-    EXPECT_TRUE(std::is_sorted(actual[row].begin(), actual[row].end()));
-    std::vector<int32_t> differing;
-    std::set_symmetric_difference(actual[row].begin(), actual[row].end(), expected.begin(), expected.end(),
-                                  std::back_inserter(differing));
-    for (const int32_t position : differing) {
-      EXPECT_LE(std::abs(scores[position] - kth), kRelativeError * largest)
-          << "row " << row << " position " << position;
-    }
-  }
-}
 
 class GoldenTest : public ::testing::TestWithParam<std::tuple<const char*, bool, int>> {
  protected:
@@ -153,6 +42,44 @@ INSTANTIATE_TEST_SUITE_P(Cases, GoldenTest,
                                   (std::get<1>(info.param) ? "Dense" : "Sparse") + "World" +
                                   std::to_string(std::get<2>(info.param));
                          });
+
+// The shipped model: real weights, whose scores and logits are far from random.
+class ShippedModelTest : public ::testing::TestWithParam<int> {};
+
+TEST_P(ShippedModelTest, LogitsAndIndexMatchTheReference) {
+  const Golden golden("tiny");
+  for (const bool dense : {false, true}) {
+    auto harness = MakeHarness({.dir = golden.dir, .dense = dense, .world = GetParam(), .max_tokens = 1280});
+    const StepOutput output = RunInChunks(*harness, golden, 500, /*generated=*/10);
+    ExpectLogits(output.logits, dense ? golden.logits_dense : golden.logits_sparse);
+    if (!dense) ExpectIndex(golden, output.positions);
+  }
+}
+
+TEST_P(ShippedModelTest, GreedyTokensMatchTheReference) {
+  const Golden golden("tiny");
+  const auto prompt = Values<int32_t>(*golden.file, "greedy_prompt");
+  const auto expected = Values<int32_t>(*golden.file, "greedy_tokens");
+  auto harness =
+      MakeHarness({.dir = golden.dir, .world = GetParam(), .max_step_tokens = 1280, .max_tokens = 1280});
+  const auto last = static_cast<int32_t>(prompt.size()) - 1;
+  Piece next{.slot = 1, .start = 0, .ids = prompt, .outputs = {last}};
+  std::vector<int32_t> actual;
+  while (actual.size() < expected.size()) {
+    const auto output = harness->Run({next});
+    ASSERT_TRUE(output.ok()) << output.status().ToString();
+    const auto best = std::max_element(output->logits.begin(), output->logits.end());
+    actual.push_back(static_cast<int32_t>(best - output->logits.begin()));
+    next = {.slot = 1,
+            .start = last + static_cast<int32_t>(actual.size()),
+            .ids = {actual.back()},
+            .outputs = {0},
+            .generated = true};
+  }
+  EXPECT_EQ(actual, expected);
+}
+
+INSTANTIATE_TEST_SUITE_P(World, ShippedModelTest, ::testing::Values(1, 2, 4));
 
 // Invariant I5 on CPU, bit for bit: neither chunking, nor threads, nor company changes a token's logits.
 class BatchInvarianceTest : public ::testing::TestWithParam<std::tuple<const char*, bool>> {};
