@@ -50,14 +50,14 @@ class IndexBench {
     test::Random random(1);
     const int blocks = sequences * max_blocks_;
     keys_ = Upload(backend, stream, random.Normals(static_cast<size_t>(blocks) * kBlockTokens * kDim));
-    q_ = Upload(backend, stream, random.Normals(rows * kDim));
+    q_ = Upload(backend, stream, random.Normals(size_t{kDim} * rows));
     tables_ = Upload(backend, stream, random.Permutation(blocks));
     std::vector<PagedRow> paged(rows);
     for (int i = 0; i < rows; ++i) paged[i] = {i * sequences / rows, context};
     paged_ = Upload(backend, stream, paged);
     scores_ = Upload(backend, stream, std::vector<float>(static_cast<size_t>(rows) * context));
-    positions_ = Upload(backend, stream, std::vector<int32_t>(rows * kTopK));
-    slots_ = Upload(backend, stream, std::vector<int32_t>(rows * kTopK));
+    positions_ = Upload(backend, stream, std::vector<int32_t>(size_t{kTopK} * rows));
+    slots_ = Upload(backend, stream, std::vector<int32_t>(size_t{kTopK} * rows));
     count_ = Upload(backend, stream, std::vector<int32_t>(rows));
     key_bytes_ = static_cast<double>(keys_.bytes());
     score_bytes_ = static_cast<double>(scores_.bytes());

@@ -170,14 +170,14 @@ void EngineImpl::Run() {
       parts_.workers->Submit(std::move(plan));
       ++under_way;
     }
-    const bool wait = idle && under_way == 0;
-    if (under_way == parts_.depth || (idle && !wait)) {
+    const bool nothing_to_do = idle && under_way == 0;
+    if (under_way == parts_.depth || (idle && !nothing_to_do)) {
       Deliver(parts_.workers->Wait());
       --under_way;
     }
     ForgetRetired();
     PublishLoad();
-    if (wait) mailbox_.WaitUntil(next_look);
+    if (nothing_to_do) mailbox_.WaitUntil(next_look);
   }
   for (; under_way > 0; --under_way) Deliver(parts_.workers->Wait());
   ForgetRetired();
@@ -205,7 +205,7 @@ void EngineImpl::Handle(SubmitCommand command) {
                           .n = live.n});
   scheduler_.Add(&live);
   if (!refusal_.ok()) Fail(live, refusal_);
-  if (!live.cancelled.ok()) Fail(live, live.cancelled);
+  if (!live.cancelled.ok()) Fail(live, std::move(live.cancelled));
 }
 
 void EngineImpl::Handle(StopCommand command) {

@@ -13,6 +13,7 @@
 namespace yoio {
 namespace {
 
+constexpr int64_t kNone = std::numeric_limits<int64_t>::max();
 constexpr char kCgroup2[] = "/sys/fs/cgroup/";
 constexpr char kCgroup1Memory[] = "/sys/fs/cgroup/memory/";
 constexpr char kCgroup1Cpu[] = "/sys/fs/cgroup/cpu/";
@@ -41,24 +42,37 @@ double CgroupCpus() {
   return std::numeric_limits<double>::infinity();
 }
 
+// The number behind `key` in a file of "key number" lines, or `missing`.
+int64_t NumberBehind(const std::string& key, const std::string& path, int64_t missing) {
+  std::ifstream file(path);
+  std::string name, rest;
+  int64_t value;
+  while (file >> name >> value) {
+    if (name == key) return value;
+    std::getline(file, rest);
+  }
+  return missing;
+}
+
+// Pages of files that nobody has read lately count as usage, but make room for whoever needs it: without them
+// a container that has just read its weights would look full.
 int64_t CgroupMemoryLeft() {
-  constexpr int64_t kNone = std::numeric_limits<int64_t>::max();
-  const int64_t limit2 = NumberIn(std::string(kCgroup2) + "memory.max", kNone);
-  if (limit2 != kNone) return limit2 - NumberIn(std::string(kCgroup2) + "memory.current", 0);
-  const int64_t limit1 = NumberIn(std::string(kCgroup1Memory) + "memory.limit_in_bytes", kNone);
-  if (limit1 != kNone) return limit1 - NumberIn(std::string(kCgroup1Memory) + "memory.usage_in_bytes", 0);
+  const std::string v2 = kCgroup2, v1 = kCgroup1Memory;
+  const int64_t limit2 = NumberIn(v2 + "memory.max", kNone);
+  if (limit2 != kNone) {
+    return limit2 - NumberIn(v2 + "memory.current", 0) + NumberBehind("inactive_file", v2 + "memory.stat", 0);
+  }
+  const int64_t limit1 = NumberIn(v1 + "memory.limit_in_bytes", kNone);
+  if (limit1 != kNone) {
+    return limit1 - NumberIn(v1 + "memory.usage_in_bytes", 0) +
+           NumberBehind("total_inactive_file", v1 + "memory.stat", 0);
+  }
   return kNone;
 }
 
 int64_t SystemMemoryAvailable() {
-  std::ifstream file("/proc/meminfo");
-  std::string key, unit;
-  int64_t kib;
-  while (file >> key >> kib) {
-    std::getline(file, unit);
-    if (key == "MemAvailable:") return kib * 1024;
-  }
-  return std::numeric_limits<int64_t>::max();
+  const int64_t kib = NumberBehind("MemAvailable:", "/proc/meminfo", -1);
+  return kib < 0 ? kNone : kib * 1024;
 }
 
 }  // namespace

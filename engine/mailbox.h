@@ -31,8 +31,8 @@ struct CancelAllCommand {
 };
 using Command = std::variant<SubmitCommand, StopCommand, CancelCommand, CancelAllCommand>;
 
-// Posting never blocks and never fails: a live request posts at most one submit, one stop a choice and one
-// cancel, and the number of live requests is capped, so that the mailbox is bounded. Thread-safe; Take
+// Posting never blocks and never fails: for a live request there is at most one submit, one stop a choice and
+// one cancel for every call that asks for it, and the number of live requests is capped. Thread-safe; Take
 // belongs to the engine.
 class Mailbox {
  public:

@@ -32,7 +32,7 @@ class Transport {
 class Outbox {
  public:
   static constexpr int kMaxTokens = 256;
-  static constexpr size_t kMaxBytes = 64 * 1024;
+  static constexpr size_t kMaxBytes = size_t{64} << 10;
 
   struct Taken {
     std::vector<Event> events;        // in order

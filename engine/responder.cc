@@ -34,7 +34,7 @@ void Responder::Token(int32_t choice, TokenRecord token, std::optional<Ending> e
 
 void Responder::Finish(int32_t choice, Ending ending) { Post(Arrival{choice, std::nullopt, ending}); }
 
-void Responder::Complete(SummaryEvent summary) { Post(Event(std::move(summary)), /*last=*/true); }
+void Responder::Complete(SummaryEvent summary) { Post(Event(summary), /*last=*/true); }
 
 void Responder::Fail(absl::Status status) {
   YOIO_CHECK(!status.ok()) << "a failure needs an error";
@@ -122,7 +122,7 @@ void Responder::Process(Arrival& arrival) {
   }
 }
 
-std::optional<int> Responder::Show(Choice& choice, std::string piece, std::string& text) {
+std::optional<int> Responder::Show(Choice& choice, std::string_view piece, std::string& text) {
   if (!choice.matcher || choice.num_tokens <= options_.stop.min_tokens) {
     text += piece;
     return std::nullopt;

@@ -9,6 +9,7 @@
 #include <memory>
 #include <optional>
 #include <string>
+#include <string_view>
 #include <variant>
 #include <vector>
 
@@ -101,7 +102,7 @@ class Responder : public std::enable_shared_from_this<Responder> {
   void Process(Arrival& arrival);
   void Process(absl::Status& status);
   // Appends what may be shown of `piece` to `text`. Returns the stop string that ended the choice with it.
-  std::optional<int> Show(Choice& choice, std::string piece, std::string& text);
+  std::optional<int> Show(Choice& choice, std::string_view piece, std::string& text);
   std::optional<int> ShowRest(Choice& choice, std::string& text);
 
   const ResponderOptions options_;

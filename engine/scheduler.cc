@@ -1,7 +1,7 @@
 #include "engine/scheduler.h"
 
 #include <algorithm>
-#include <numeric>
+#include <iterator>
 #include <utility>
 
 #include "base/check.h"
@@ -182,16 +182,14 @@ void Scheduler::EmitChunk(const Chunk& chunk, StepPlan& plan, UnderWay& under_wa
   const int32_t end = step.start_position + chunk.count;
   const int32_t last = static_cast<int32_t>(group.prompt.size()) - 1;
   if (group.logprobs.prompt) {
-    Scores scores{&group, step.start_position + 1, {}};
-    int32_t count = 0;
-    for (int32_t position = step.start_position; position < std::min(end, last); ++position, ++count) {
+    const int32_t scored_end = std::min(end, last);
+    for (int32_t position = step.start_position; position < scored_end; ++position) {
       plan.scores.push_back({static_cast<int32_t>(plan.output_tokens.size()), group.prompt[position + 1],
                              group.logprobs.top_n});
       plan.output_tokens.push_back(step.token_begin + position - step.start_position);
     }
-    if (count > 0) {
-      under_way.scores.push_back(std::move(scores));
-      under_way.score_counts.push_back(count);
+    if (scored_end > step.start_position) {
+      under_way.scores.push_back({&group, step.start_position + 1, scored_end - step.start_position});
     }
   }
   if (end <= last) return;
@@ -247,8 +245,6 @@ Scheduler::Delivery Scheduler::Deliver(StepResult& result) {
   UnderWay under_way = std::move(under_way_.front());
   under_way_.pop_front();
   YOIO_CHECK_EQ(result.samples.size(), under_way.samples.size());
-  YOIO_CHECK_EQ(static_cast<int64_t>(result.scores.size()),
-                std::accumulate(under_way.score_counts.begin(), under_way.score_counts.end(), int64_t{0}));
 
   Delivery delivery;
   for (size_t i = 0; i < under_way.samples.size(); ++i) {
@@ -258,14 +254,18 @@ Scheduler::Delivery Scheduler::Deliver(StepResult& result) {
     sequence.last_token = result.samples[i].record.id;
     if (!sequence.ended) delivery.samples.push_back({member.group, member.choice, &result.samples[i]});
   }
-  size_t next_score = 0;
-  for (size_t i = 0; i < under_way.scores.size(); ++i) {
-    Scores& scores = under_way.scores[i];
-    for (int32_t j = 0; j < under_way.score_counts[i]; ++j) {
-      scores.tokens.push_back(std::move(result.scores[next_score++]));
+  auto next_score = result.scores.begin();
+  for (const ScoreRange& range : under_way.scores) {
+    YOIO_CHECK_LE(range.count, result.scores.end() - next_score);
+    const auto end = next_score + range.count;
+    if (!range.group->choices[0].ended) {
+      delivery.scores.push_back({range.group,
+                                 range.first_position,
+                                 {std::make_move_iterator(next_score), std::make_move_iterator(end)}});
     }
-    if (!scores.group->choices[0].ended) delivery.scores.push_back(std::move(scores));
+    next_score = end;
   }
+  YOIO_CHECK(next_score == result.scores.end()) << "more scores than the plan asked for";
   for (const Member& member : under_way.touched) LetGo(member);
   return delivery;
 }

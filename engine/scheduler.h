@@ -83,12 +83,17 @@ class Scheduler {
     Sequence& sequence() const { return group->choices[choice]; }
     bool operator==(const Member&) const = default;
   };
+  // Scores of consecutive prompt tokens: the next `count` of StepPlan::scores.
+  struct ScoreRange {
+    SequenceGroup* group;
+    int32_t first_position;
+    int32_t count;
+  };
   // What a plan computes, remembered until its result comes back.
   struct UnderWay {
-    std::vector<Member> touched;  // one entry for each use of a sequence's slot or blocks
-    std::vector<Member> samples;  // as StepPlan::samples
-    std::vector<Scores> scores;   // tokens empty; as ranges of StepPlan::scores, in order
-    std::vector<int32_t> score_counts;
+    std::vector<Member> touched;     // one entry for each use of a sequence's slot or blocks
+    std::vector<Member> samples;     // as StepPlan::samples
+    std::vector<ScoreRange> scores;  // all of StepPlan::scores, in order
   };
   struct Chunk {
     Member member;

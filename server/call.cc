@@ -25,6 +25,11 @@ std::string DrawRequestId() {
   return absl::StrCat(absl::Hex(bits, absl::kZeroPad16));
 }
 
+// "DEADLINE_EXCEEDED": absl's codes are gRPC's.
+std::string CodeName(grpc::StatusCode code) {
+  return absl::StatusCodeToString(static_cast<absl::StatusCode>(code));
+}
+
 // The deadline of the call on the steady clock; max() for none.
 TimePoint DeadlineOf(const grpc::CallbackServerContext& context) {
   const auto deadline = context.deadline();
@@ -58,13 +63,13 @@ void LiveIds::Remove(const std::string& id) {
 
 template <typename Message>
 absl::Status Call::StartAny(const Message& message, std::shared_ptr<Transport> transport) {
-  YOIO_RETURN_IF_ERROR(CheckNothingUnknown(message));
   if (message.has_request_id()) {
     YOIO_RETURN_IF_ERROR(CheckRequestId(message.request_id(), core_.engine.limits().max_request_id_bytes));
     id_ = message.request_id();
   } else {
     id_ = DrawRequestId();
   }
+  YOIO_RETURN_IF_ERROR(CheckNothingUnknown(message));
   YOIO_ASSIGN_OR_RETURN(Request request, ToRequest(message, core_.model));
   deadline_ = DeadlineOf(context_);
   view_ = {
@@ -149,7 +154,7 @@ void Call::AddTimingTrailer() {
 
 void Call::WriteLogLine(const grpc::Status& status, std::string_view reason) const {
   LogLine line(LogLevel::kInfo, "request");
-  line.With("method", method_).With("request_id", id_).With("code", static_cast<int>(status.error_code()));
+  line.With("method", method_).With("request_id", id_).With("code", CodeName(status.error_code()));
   if (!reason.empty()) line.With("reason", reason).With("accepted", accepted_);
   if (summary_) {
     const auto& [usage, timing] = *summary_;

@@ -87,6 +87,7 @@ std::vector<std::unique_ptr<Communicator>> MakeLocalCommunicators(int world) {
   YOIO_CHECK_GE(world, 1);
   auto group = std::make_shared<LocalGroup>(world);
   std::vector<std::unique_ptr<Communicator>> handles;
+  handles.reserve(world);
   for (int rank = 0; rank < world; ++rank) {
     handles.push_back(std::make_unique<LocalCommunicator>(group, rank));
   }

@@ -52,14 +52,14 @@ class LocalGroup {
   bool AllReached(uint64_t progress) const;
   // Waits until all ranks have reached `progress`. False when the group was aborted before.
   bool Await(uint64_t progress);
-  bool Spin(uint64_t progress) const;
+  // The part of Await without a lock: spins, then yields, for a bounded time.
+  bool AwaitAwake(uint64_t progress) const;
   void Advance(int rank, uint64_t progress);
   void CheckAgreement(const LocalCall& call) const;
   // Waits until nobody works on memory of others, then returns the abort's status.
   absl::Status Leave() const;
 
   std::vector<Member> members_;
-  const bool oversubscribed_;  // more ranks than cores: waiting must give way
   std::atomic<bool> aborted_{false};
   std::atomic<int> sleepers_{0};
   mutable Mutex mutex_;

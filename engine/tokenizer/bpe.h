@@ -6,7 +6,6 @@
 #include <cstdint>
 #include <string>
 #include <string_view>
-#include <utility>
 #include <vector>
 
 #include "absl/container/flat_hash_map.h"
@@ -33,7 +32,7 @@ class BytePairEncoder {
   // Merges are preferred in the order in which they are added. Returns false for a pair that has one already.
   bool AddMerge(int32_t left, int32_t right, int32_t merged);
   // A word that equals `bytes` is this token, whatever the merges would make of it.
-  void AddWholeWord(std::string bytes, int32_t id) { whole_words_.emplace(std::move(bytes), id); }
+  void AddWholeWord(const std::string& bytes, int32_t id) { whole_words_.emplace(bytes, id); }
 
   // Appends the tokens of `word`, of fewer than 2^31 bytes. O(n log n) time; for a word beyond kShortWord
   // about 20 bytes of memory for each of its own.

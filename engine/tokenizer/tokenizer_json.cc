@@ -130,7 +130,7 @@ absl::StatusOr<BytePairEncoder> ReadEncoder(const JsonCursor& model, const Vocab
   }
   if (ignore_merges) {
     for (const auto& [token, id] : vocabulary.ids) {
-      if (auto bytes = BytesFromByteLevel(token)) encoder.AddWholeWord(*std::move(bytes), id);
+      if (const auto bytes = BytesFromByteLevel(token)) encoder.AddWholeWord(*bytes, id);
     }
   }
   return encoder;

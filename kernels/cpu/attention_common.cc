@@ -167,6 +167,12 @@ void HideKeys(const int32_t* range_first, const int32_t* range_last, int64_t str
   }
 }
 
+// e^(score - maximum). NaN stays NaN, which the library's exponential would turn to zero.
+HWY_INLINE Vector Weight(Vector score, Vector maximum) {
+  const Vector x = hn::Sub(score, maximum);
+  return hn::IfThenElse(hn::IsNaN(x), x, hn::Exp(Floats(), x));
+}
+
 // Turns the scores of a block into weights relative to the new maximum, adds them to the sums, and yields the
 // factor by which each query's earlier values shrink.
 void SoftmaxBlock(int64_t stride, int begin, int end, float* HWY_RESTRICT scores, const Partial& partial,
@@ -179,11 +185,11 @@ void SoftmaxBlock(int64_t stride, int begin, int end, float* HWY_RESTRICT scores
     Vector sum = hn::Zero(d);
     for (int j = begin; j < end; ++j) {
       float* score = scores + j * stride + query;
-      const Vector weight = hn::Exp(d, hn::Sub(hn::Load(d, score), maximum));
+      const Vector weight = Weight(hn::Load(d, score), maximum);
       hn::Store(weight, d, score);
       sum = hn::Add(sum, weight);
     }
-    const Vector factor = hn::Exp(d, hn::Sub(before, maximum));
+    const Vector factor = Weight(before, maximum);
     hn::Store(factor, d, factors + query);
     hn::Store(maximum, d, partial.maximum + query);
     hn::Store(hn::MulAdd(hn::Load(d, partial.sum + query), factor, sum), d, partial.sum + query);
@@ -318,8 +324,8 @@ void AttendRange(const AttentionProblem& problem, const Run& run, int32_t begin,
     const int first = std::max(0, begin - position) / kKeys * kKeys;
     const int last = static_cast<int>(RoundUp(std::min(kBlockTokens, end - position), kKeys));
     const bool all_seen = position + first >= seen_by_all.begin && position + last <= seen_by_all.end;
-    AttendBlock(space, num_queries, stride, head_dim, range_first, range_last, all_seen, position, first, last,
-                current, next);
+    AttendBlock(space, num_queries, stride, head_dim, range_first, range_last, all_seen, position, first,
+                last, current, next);
   }
 }
 
@@ -332,8 +338,8 @@ void Merge(const Partial& part, int num_queries, int head_dim, const Partial& to
     const Vector total_maximum = hn::Load(d, total.maximum + query);
     const Vector part_maximum = hn::Load(d, part.maximum + query);
     const Vector maximum = hn::Max(total_maximum, part_maximum);
-    const Vector total_factor = hn::Exp(d, hn::Sub(total_maximum, maximum));
-    const Vector part_factor = hn::Exp(d, hn::Sub(part_maximum, maximum));
+    const Vector total_factor = Weight(total_maximum, maximum);
+    const Vector part_factor = Weight(part_maximum, maximum);
     const Vector part_sum = hn::Mul(hn::Load(d, part.sum + query), part_factor);
     hn::Store(hn::MulAdd(hn::Load(d, total.sum + query), total_factor, part_sum), d, total.sum + query);
     hn::Store(maximum, d, total.maximum + query);

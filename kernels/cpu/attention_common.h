@@ -4,9 +4,9 @@
 // Invariant I5 rests on this file. Every (row, head) is computed in one lane of the vectors, and meets its
 // keys in blocks of kBlockTokens at fixed logical positions, blocks in ranges of kRangeTokens; within a block
 // it sums key after key, within a range it rescales block after block, and ranges are merged in order. Rows
-// that share their keys are computed side by side to read each key once; keys that one of them does not see
-// add exact zeros to it. So the bits of a row depend on its query and its keys alone: not on chunks, batches
-// or threads.
+// that share their keys are computed side by side to read each key once; keys that one of them does not see,
+// being finite, add exact zeros to it. So the bits of a row depend on its query and its keys alone: not on
+// chunks, batches or threads.
 #ifndef YOIO_KERNELS_CPU_ATTENTION_COMMON_H_
 #define YOIO_KERNELS_CPU_ATTENTION_COMMON_H_
 

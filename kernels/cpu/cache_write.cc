@@ -7,13 +7,14 @@ namespace yoio::kernels::cpu {
 
 void WriteKv(const WriteKvArgs& args, CpuStream& stream) {
   const int64_t head_dim = args.head_dim;
+  const int64_t slot_size = 2 * head_dim * args.kv_heads;
   const int64_t bytes = head_dim * sizeof(float);
-  ForRanges(stream, args.num_rows, 4 * args.kv_heads * bytes, [&](int64_t begin, int64_t end) {
+  ForRanges(stream, args.num_rows, 2 * slot_size * sizeof(float), [&](int64_t begin, int64_t end) {
     for (int64_t i = begin; i < end; ++i) {
       if (args.slots[i] < 0) continue;
       const float* k = args.k + i * args.row_stride;
       const float* v = args.v + i * args.row_stride;
-      float* out = args.cache + args.slots[i] * args.kv_heads * 2 * head_dim;
+      float* out = args.cache + args.slots[i] * slot_size;
       for (int head = 0; head < args.kv_heads; ++head) {
         std::memcpy(out, k + head * head_dim, bytes);
         std::memcpy(out + head_dim, v + head * head_dim, bytes);

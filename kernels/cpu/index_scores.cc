@@ -39,12 +39,12 @@ Vector GroupScores(const float* HWY_RESTRICT q, const float* HWY_RESTRICT keys, 
   for (int i = 0; i < kLanes; ++i) sums[i] = hn::Zero(d);
   for (int64_t j = 0; j < whole; j += kLanes) {
     const Vector query = hn::LoadU(d, q + j);
-    for (int i = 0; i < kLanes; ++i) {
+    for (int64_t i = 0; i < kLanes; ++i) {
       sums[i] = hn::MulAdd(query, hn::LoadU(d, keys + i * stride + j), sums[i]);
     }
   }
   for (int width = kLanes / 2; width > 0; width /= 2) {
-    for (int i = 0; i < width; ++i) sums[i] = PairSums(sums[2 * i], sums[2 * i + 1]);
+    for (int64_t i = 0; i < width; ++i) sums[i] = PairSums(sums[2 * i], sums[2 * i + 1]);
   }
   if (whole == stride) return sums[0];
   HWY_ALIGN float rest[kLanes] = {};

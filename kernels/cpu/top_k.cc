@@ -201,7 +201,7 @@ class RowSelection {
     if (length < kLongRow || length / 4 < top_k) return 0;
     const int stride = (length / kSamples - 1) | 1;  // odd: out of step with blocks
     HWY_ALIGN float samples[kSamples];
-    for (int i = 0; i < kSamples; ++i) samples[i] = scores[i * stride];
+    for (int i = 0; i < kSamples; ++i) samples[i] = scores[int64_t{i} * stride];
     HWY_DYNAMIC_DISPATCH(KeepCandidates)(samples, 0, kSamples, 0, *first_part_);
     HWY_DYNAMIC_DISPATCH(CountBins)(KeyInterval(), kDigitShifts[0], *first_part_);
     const double winners = static_cast<double>(top_k) * kSamples / length;  // expected among the samples
@@ -239,7 +239,7 @@ class RowSelection {
       }
       for (RowPart* part = first_part_; part != nullptr; part = part->next) {
         const uint32_t* histogram = part->histogram[0];
-        part->above = std::accumulate(histogram + bin + 1, histogram + bins, part->above);
+        part->above += static_cast<int>(std::accumulate(histogram + bin + 1, histogram + bins, 0u));
         part->in_bin = static_cast<int>(histogram[bin]);
       }
       interval = {interval.low + (static_cast<uint32_t>(bin) << shift), shift};

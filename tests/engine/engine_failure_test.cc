@@ -54,10 +54,11 @@ TEST_P(EngineFailureTest, EveryStreamEndsUnavailable) {
   for (int i = 0; i < 8; ++i) {
     Request request = IdsRequest(absl::StrCat(i), 30, 3000);  // four of them wait
     request.n = 1 + i % 2;
-    calls.push_back(Submit(**engine, request));
+    calls.push_back(Submit(**engine, request, /*hold_after=*/10));
   }
   calls[0]->WaitForTokens(10);
   countdown_ = 3;
+  for (const auto& call : calls) call->Resume();
   for (const auto& call : calls) {
     const StreamOutput output = call->Wait();
     EXPECT_EQ(output.end->code(), absl::StatusCode::kUnavailable);

@@ -14,23 +14,22 @@ std::vector<int32_t> ChoiceOutput::ids() const {
   return ids;
 }
 
-std::shared_ptr<Call> Call::Make() {
+std::shared_ptr<Call> Call::Make(int hold_after) {
   auto call = std::make_shared<Call>();
+  {
+    MutexLock lock(call->mutex_);
+    call->hold_after_ = hold_after;
+  }
   call->outbox_ = std::make_shared<Outbox>(call);
   return call;
 }
 
 void Call::Ready() { Take(); }
 
-void Call::Hold() {
-  MutexLock lock(mutex_);
-  held_ = true;
-}
-
 void Call::Resume() {
   {
     MutexLock lock(mutex_);
-    held_ = false;
+    hold_after_ = kNeverHold;
     if (!std::exchange(ready_, false)) return;
   }
   Take();
@@ -41,7 +40,7 @@ void Call::Take() {
   for (;;) {
     {
       MutexLock lock(mutex_);
-      if (held_) {
+      if (tokens_ >= hold_after_) {
         ready_ = true;
         return;
       }
@@ -136,8 +135,8 @@ Request IdsRequest(const std::string& id, int prompt_tokens, int max_tokens, uin
   return request;
 }
 
-std::shared_ptr<Call> Submit(Engine& engine, Request request) {
-  auto call = Call::Make();
+std::shared_ptr<Call> Submit(Engine& engine, Request request, int hold_after) {
+  auto call = Call::Make(hold_after);
   const absl::Status status = engine.Submit(std::move(request), call->outbox());
   EXPECT_TRUE(status.ok()) << status;
   return call;

@@ -3,6 +3,7 @@
 #define YOIO_TESTS_ENGINE_ENGINE_HARNESS_H_
 
 #include <cstdint>
+#include <limits>
 #include <memory>
 #include <optional>
 #include <string>
@@ -39,13 +40,16 @@ struct StreamOutput {
 // One stream and its reader: takes events as they come, or only when told to. Thread-safe.
 class Call final : public Transport, public std::enable_shared_from_this<Call> {
  public:
-  static std::shared_ptr<Call> Make();
+  static constexpr int kNeverHold = std::numeric_limits<int>::max();
+
+  // The reader takes nothing any more once `hold_after` tokens have come: the engine then pauses the request
+  // when some 256 more wait, so that a longer one lives until somebody ends it or the reader resumes.
+  static std::shared_ptr<Call> Make(int hold_after = kNeverHold);
 
   void Ready() override;
   std::shared_ptr<Outbox> outbox() const { return outbox_; }
 
-  // From now on the reader takes nothing, or takes again.
-  void Hold();
+  // From now on the reader takes whatever comes.
   void Resume();
 
   // Waits until the stream has ended, or for a minute, and returns what it said.
@@ -60,8 +64,8 @@ class Call final : public Transport, public std::enable_shared_from_this<Call> {
   std::shared_ptr<Outbox> outbox_;
   Mutex mutex_;
   CondVar changed_;
-  bool held_ ABSL_GUARDED_BY(mutex_) = false;
-  bool ready_ ABSL_GUARDED_BY(mutex_) = false;  // while held
+  int hold_after_ ABSL_GUARDED_BY(mutex_) = kNeverHold;
+  bool ready_ ABSL_GUARDED_BY(mutex_) = false;  // something waits while the reader holds
   int tokens_ ABSL_GUARDED_BY(mutex_) = 0;
   StreamOutput output_ ABSL_GUARDED_BY(mutex_);
 };
@@ -74,7 +78,7 @@ std::unique_ptr<Engine> MakeEngine(const EngineOptions& options);
 Request IdsRequest(const std::string& id, int prompt_tokens, int max_tokens, uint64_t seed = 1);
 
 // Submits; the request must be taken.
-std::shared_ptr<Call> Submit(Engine& engine, Request request);
+std::shared_ptr<Call> Submit(Engine& engine, Request request, int hold_after = Call::kNeverHold);
 // Submits and waits; the stream must end well.
 StreamOutput Generate(Engine& engine, Request request);
 

@@ -1,16 +1,13 @@
-// How requests live and end in a whole engine.
+// What a whole engine answers.
 #include "engine/engine.h"
 
 #include <algorithm>
-#include <atomic>
+#include <filesystem>
 #include <memory>
 #include <string>
-#include <thread>
-#include <utility>
 #include <vector>
 
 #include "absl/strings/str_cat.h"
-#include "engine/errors.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
 #include "tests/engine/engine_harness.h"
@@ -29,10 +26,8 @@ using test::StreamOutput;
 using test::Submit;
 using testing::HasSubstr;
 
-// More tokens than any test waits for.
+// More tokens than a request gets whose reader holds.
 constexpr int kLong = 3000;
-
-absl::Status Cancelled() { return absl::CancelledError("the test changed its mind"); }
 
 TEST(EngineTest, AStreamTellsItsWholeStory) {
   const auto engine = MakeEngine(MicroOptions());
@@ -140,24 +135,9 @@ TEST(EngineTest, ScoresAgreeWithThemselvesHoweverTheyAreCut) {
   ExpectAllReturned(*cut);
 }
 
-TEST(EngineTest, CancelEndsAStreamAndFreesItsBlocks) {
-  const auto engine = MakeEngine(MicroOptions());
-  const auto call = Submit(*engine, IdsRequest("long", 100, kLong));
-  call->WaitForTokens(5);
-  EXPECT_LT(engine->load().free_blocks, engine->load().total_blocks);
-  EXPECT_EQ(engine->Cancel("default", "other", Cancelled()).code(), absl::StatusCode::kNotFound);
-  EXPECT_EQ(engine->Cancel("stranger", "long", Cancelled()).code(), absl::StatusCode::kNotFound);
-  EXPECT_TRUE(engine->Cancel("default", "long", Cancelled()).ok());
-  const StreamOutput output = call->Wait();
-  EXPECT_EQ(output.end, Cancelled());
-  EXPECT_GE(output.choices[0].tokens.size(), 5u);
-  ExpectAllReturned(*engine);
-  EXPECT_EQ(engine->Cancel("default", "long", Cancelled()).code(), absl::StatusCode::kNotFound);
-}
-
 TEST(EngineTest, IdsAreTakenWhileTheirRequestLives) {
   const auto engine = MakeEngine(MicroOptions());
-  const auto first = Submit(*engine, IdsRequest("id", 10, kLong));
+  const auto first = Submit(*engine, IdsRequest("id", 10, kLong), /*hold_after=*/0);
   const auto second = Call::Make();
   EXPECT_EQ(engine->Submit(IdsRequest("id", 10, 5), second->outbox()).code(),
             absl::StatusCode::kAlreadyExists);
@@ -165,7 +145,8 @@ TEST(EngineTest, IdsAreTakenWhileTheirRequestLives) {
   Request neighbour = IdsRequest("id", 10, 5);
   neighbour.tenant = "neighbour";
   Generate(*engine, neighbour);
-  EXPECT_TRUE(engine->Cancel("default", "id", Cancelled()).ok());
+  EXPECT_TRUE(engine->Cancel("default", "id", absl::CancelledError("gone")).ok());
+  first->Resume();
   first->Wait();
   Generate(*engine, IdsRequest("id", 10, 5));
 }
@@ -199,89 +180,6 @@ TEST(EngineTest, BadRequestsComeBackAtOnce) {
   Generate(*engine, IdsRequest("x", 10, 5));  // the id is free, and everybody else is served
 }
 
-TEST(EngineTest, DeadlinesEndWithAnErrorAndBudgetsEndWell) {
-  const auto engine = MakeEngine(MicroOptions());
-  Request request = IdsRequest("deadline", 20, kLong);
-  request.deadline = Clock::now() + std::chrono::milliseconds(30);
-  const StreamOutput late = Submit(*engine, request)->Wait();
-  EXPECT_EQ(late.end->code(), absl::StatusCode::kDeadlineExceeded);
-  EXPECT_EQ(ReasonOf(*late.end), kReasonExpired);
-
-  request = IdsRequest("budget", 20, kLong);
-  request.n = 2;
-  request.time_budget = std::chrono::milliseconds(30);
-  const StreamOutput ended = Generate(*engine, request);
-  int32_t tokens = 0;
-  for (const auto& choice : ended.choices) {
-    EXPECT_EQ(choice.finished->reason, FinishReason::kTimeBudget);
-    tokens += static_cast<int32_t>(choice.tokens.size());
-  }
-  EXPECT_EQ(ended.summary->usage.completion_tokens, tokens);
-
-  request = IdsRequest("at once", 3000, 5);
-  request.time_budget = std::chrono::nanoseconds(1);  // over before its prompt is
-  EXPECT_EQ(Generate(*engine, request).choices[0].finished->reason, FinishReason::kTimeBudget);
-  request = IdsRequest("endless", 20, 5);
-  request.time_budget = Duration::max();
-  EXPECT_EQ(Generate(*engine, request).choices[0].finished->reason, FinishReason::kLength);
-  ExpectAllReturned(*engine);
-}
-
-TEST(EngineTest, MaxRequestTimeBoundsRequestsWithoutADeadline) {
-  EngineOptions options = MicroOptions();
-  options.max_request_time = std::chrono::milliseconds(30);
-  const auto engine = MakeEngine(options);
-  const StreamOutput output = Submit(*engine, IdsRequest("x", 20, kLong))->Wait();
-  EXPECT_EQ(output.end->code(), absl::StatusCode::kDeadlineExceeded);
-}
-
-// Runs until the engine generates nothing more, and returns what it has generated.
-int64_t WaitForStandstill(const Engine& engine) {
-  int64_t tokens = -1;
-  for (int quiet = 0; quiet < 10; std::this_thread::sleep_for(std::chrono::milliseconds(5))) {
-    const int64_t now = engine.load().generated_tokens;
-    quiet = now == tokens && now > 0 ? quiet + 1 : 0;
-    tokens = now;
-  }
-  return tokens;
-}
-
-TEST(EngineTest, ASlowReaderPausesItsRequestAndNobodyElse) {
-  EngineOptions options = MicroOptions();
-  options.pipeline_depth = 2;
-  const auto engine = MakeEngine(options);
-  const auto call = Call::Make();
-  call->Hold();
-  ASSERT_TRUE(engine->Submit(IdsRequest("slow", 20, 1000), call->outbox()).ok());
-  const int64_t reached = WaitForStandstill(*engine);
-  EXPECT_GT(reached, Outbox::kMaxTokens);
-  EXPECT_LT(reached, Outbox::kMaxTokens + 64) << "the steps in flight and what the text pool held";
-  Generate(*engine, IdsRequest("fast", 20, 50));
-  call->Resume();
-  const StreamOutput output = call->Wait();
-  EXPECT_EQ(output.end, absl::OkStatus());
-  EXPECT_EQ(output.choices[0].tokens.size(), 1000u);
-  EXPECT_GT(output.summary->timing.blocked_on_client, Duration::zero());
-  EXPECT_EQ(output.choices[0].ids(), Generate(*engine, IdsRequest("again", 20, 1000)).choices[0].ids());
-  ExpectAllReturned(*engine);
-}
-
-TEST(EngineTest, AReaderThatStaysAwayIsAborted) {
-  EngineOptions options = MicroOptions();
-  options.stall_timeout = std::chrono::milliseconds(20);
-  const auto engine = MakeEngine(options);
-  const auto call = Call::Make();
-  call->Hold();
-  ASSERT_TRUE(engine->Submit(IdsRequest("gone", 20, kLong), call->outbox()).ok());
-  WaitForStandstill(*engine);
-  ExpectAllReturned(*engine);
-  call->Resume();
-  const StreamOutput output = call->Wait();
-  EXPECT_EQ(output.end->code(), absl::StatusCode::kAborted);
-  EXPECT_EQ(ReasonOf(*output.end), kReasonSlowReader);
-  EXPECT_GT(output.choices[0].tokens.size(), static_cast<size_t>(Outbox::kMaxTokens)) << "nothing is dropped";
-}
-
 TEST(EngineTest, ProgressWhileNothingElseIsHeard) {
   EngineOptions options = MicroOptions();
   options.max_sequences = 1;
@@ -291,78 +189,6 @@ TEST(EngineTest, ProgressWhileNothingElseIsHeard) {
   const StreamOutput waited = Generate(*engine, IdsRequest("waits", 20, 5));
   EXPECT_GT(waited.progress, 0);
   EXPECT_EQ(first->Wait().end, absl::OkStatus());
-}
-
-TEST(EngineTest, DrainWaitsForThoseThatLive) {
-  const auto engine = MakeEngine(MicroOptions());
-  const auto call = Submit(*engine, IdsRequest("short", 20, 100));
-  EXPECT_TRUE(engine->Drain(Clock::now() + std::chrono::seconds(30)).ok());
-  EXPECT_EQ(call->Wait().end, absl::OkStatus());
-  const absl::Status refused = engine->Submit(IdsRequest("late", 5, 5), Call::Make()->outbox());
-  EXPECT_EQ(refused.code(), absl::StatusCode::kUnavailable);
-  EXPECT_EQ(ReasonOf(refused), kReasonDraining);
-  EXPECT_TRUE(engine->health().ok());
-}
-
-TEST(EngineTest, DrainEndsTheRestAtItsDeadline) {
-  const auto engine = MakeEngine(MicroOptions());
-  const auto call = Submit(*engine, IdsRequest("long", 20, kLong));
-  const absl::Status drained = engine->Drain(Clock::now() + std::chrono::milliseconds(5));
-  EXPECT_EQ(drained.code(), absl::StatusCode::kDeadlineExceeded);
-  const StreamOutput output = call->Wait();
-  EXPECT_EQ(output.end->code(), absl::StatusCode::kUnavailable);
-  EXPECT_EQ(ReasonOf(*output.end), kReasonDraining);
-  ExpectAllReturned(*engine);
-}
-
-TEST(EngineTest, DestructionEndsWhateverLives) {
-  for (const int depth : {1, 2}) {
-    EngineOptions options = MicroOptions();
-    options.pipeline_depth = depth;
-    options.max_sequences = 4;
-    auto engine = MakeEngine(options);
-    std::vector<std::shared_ptr<Call>> calls;
-    for (int i = 0; i < 10; ++i) calls.push_back(Submit(*engine, IdsRequest(absl::StrCat(i), 20, kLong)));
-    calls[0]->WaitForTokens(3);
-    engine.reset();
-    for (const auto& call : calls) {
-      const StreamOutput output = call->Wait();
-      EXPECT_EQ(output.end->code(), absl::StatusCode::kUnavailable);
-      EXPECT_EQ(ReasonOf(*output.end), kReasonDraining);
-    }
-  }
-}
-
-TEST(EngineTest, SixtyFourStreamsAndSixteenCancels) {
-  for (const int depth : {1, 2}) {
-    EngineOptions options = MicroOptions();
-    options.pipeline_depth = depth;
-    options.max_step_tokens = 128;
-    options.max_sequences = 40;  // some wait
-    const auto engine = MakeEngine(options);
-    std::vector<std::shared_ptr<Call>> calls;
-    for (int i = 0; i < 64; ++i) {
-      Request request = IdsRequest(absl::StrCat(i), 10 + 7 * i % 200, i % 4 == 1 ? kLong : 40 + i, i);
-      request.n = 1 + i % 3;
-      request.temperature = 1.0f;
-      request.seed = i;
-      calls.push_back(Submit(*engine, request));
-    }
-    for (int i = 1; i < 64; i += 4) {
-      if (i % 8 == 1) calls[i]->WaitForTokens(3);
-      EXPECT_TRUE(engine->Cancel("default", absl::StrCat(i), Cancelled()).ok());
-    }
-    for (int i = 0; i < 64; ++i) {
-      const StreamOutput output = calls[i]->Wait();
-      if (i % 4 == 1) {
-        EXPECT_EQ(output.end, Cancelled());
-        continue;
-      }
-      EXPECT_EQ(output.end, absl::OkStatus());
-      for (const auto& choice : output.choices) EXPECT_EQ(choice.tokens.size(), 40u + i);
-    }
-    ExpectAllReturned(*engine);
-  }
 }
 
 TEST(EngineCreateTest, SaysWhatIsWrong) {
@@ -379,6 +205,37 @@ TEST(EngineCreateTest, SaysWhatIsWrong) {
             absl::StatusCode::kResourceExhausted);
   EXPECT_FALSE(error([](EngineOptions& options) { options.device = Device::kCuda; }).ok())
       << "not in this build";
+}
+
+TEST(EngineCreateTest, TellsHowFarLoadingHasCome) {
+  EngineOptions options = MicroOptions();
+  options.tensor_parallel_size = 2;
+  int64_t last = 0, total = -1;
+  options.on_progress = [&](std::string_view what, int64_t done, int64_t of) {
+    EXPECT_EQ(what, "loading weights");
+    EXPECT_GE(done, last);
+    last = done;
+    total = of;
+  };
+  MakeEngine(options);
+  EXPECT_EQ(last, total);
+}
+
+TEST(EngineCreateTest, DummyWeightsNeedNothingButAConfig) {
+  const std::string dir = testing::TempDir() + "/engine_test_dummy_model";
+  std::filesystem::remove_all(dir);
+  std::filesystem::create_directory(dir);
+  std::filesystem::copy(YOIO_SOURCE_DIR "/tests/golden/micro_gqa/config.json", dir);
+  EngineOptions options = MicroOptions();
+  options.model_dir = dir;
+  EXPECT_EQ(Engine::Create(options).status().code(), absl::StatusCode::kNotFound) << "no weights";
+  options.load_format = LoadFormat::kDummy;
+  const auto alone = MakeEngine(options);
+  options.tensor_parallel_size = 2;
+  const auto shared = MakeEngine(options);
+  EXPECT_EQ(Generate(*shared, IdsRequest("x", 100, 20)).choices[0].ids(),
+            Generate(*alone, IdsRequest("x", 100, 20)).choices[0].ids());
+  std::filesystem::remove_all(dir);
 }
 
 TEST(EngineCreateTest, DryRunPlansWhatCreateBuilds) {

@@ -33,7 +33,7 @@ constexpr Shape kShapes[] = {
 class Cache {
  public:
   static constexpr int kSequences = 2;
-  static constexpr int kMaxTokens = 1700;
+  static constexpr int kMaxTokens = 1100;
   static constexpr int kMaxBlocks = (kMaxTokens + kBlockTokens - 1) / kBlockTokens;
 
   Cache(const Shape& shape, Random& random)
@@ -66,19 +66,26 @@ class Cache {
   std::vector<float> tokens;    // [slots, kv_heads, 2, head_dim]
 };
 
+// The same in device memory.
+struct DeviceCache {
+  DeviceArray<int32_t> tables;
+  DeviceArray<float> tokens;
+};
+
 class PagedAttentionTest : public BackendTest {
  protected:
+  DeviceCache Load(const Cache& cache) { return {Upload(cache.tables), Upload(cache.tokens)}; }
+
   // `q` is [rows, q_stride].
-  std::vector<float> Dense(const Shape& shape, const Cache& cache, const std::vector<float>& q,
+  std::vector<float> Dense(const Shape& shape, const DeviceCache& cache, const std::vector<float>& q,
                            const std::vector<PagedRow>& rows, int num_threads = 2) {
-    const DeviceArray<float> device_q = Upload(q), device_cache = Upload(cache.tokens);
-    const DeviceArray<int32_t> device_tables = Upload(cache.tables);
+    const DeviceArray<float> device_q = Upload(q);
     const DeviceArray<PagedRow> device_rows = Upload(rows);
     const DeviceArray<float> out = Poisoned<float>(rows.size() * shape.q_width());
     backend().DenseAttention({.q = device_q.data(),
                               .q_stride = shape.q_stride(),
-                              .cache = device_cache.data(),
-                              .block_tables = device_tables.data(),
+                              .cache = cache.tokens.data(),
+                              .block_tables = cache.tables.data(),
                               .max_blocks = Cache::kMaxBlocks,
                               .rows = device_rows.data(),
                               .num_rows = static_cast<int>(rows.size()),
@@ -91,7 +98,7 @@ class PagedAttentionTest : public BackendTest {
   }
 
   // `chosen` holds the slots of each row; entries past a row's count are poison.
-  std::vector<float> Sparse(const Shape& shape, const Cache& cache, const std::vector<float>& q,
+  std::vector<float> Sparse(const Shape& shape, const DeviceCache& cache, const std::vector<float>& q,
                             const std::vector<std::vector<int32_t>>& chosen, int num_threads = 2) {
     size_t top_k = 0;
     std::vector<int32_t> count, slots;
@@ -103,12 +110,12 @@ class PagedAttentionTest : public BackendTest {
       slots.insert(slots.end(), row.begin(), row.end());
       slots.insert(slots.end(), top_k - row.size(), PoisonValue<int32_t>());
     }
-    const DeviceArray<float> device_q = Upload(q), device_cache = Upload(cache.tokens);
+    const DeviceArray<float> device_q = Upload(q);
     const DeviceArray<int32_t> device_slots = Upload(slots), device_count = Upload(count);
     const DeviceArray<float> out = Poisoned<float>(chosen.size() * shape.q_width());
     backend().SparseAttention({.q = device_q.data(),
                                .q_stride = shape.q_stride(),
-                               .cache = device_cache.data(),
+                               .cache = cache.tokens.data(),
                                .slots = device_slots.data(),
                                .count = device_count.data(),
                                .top_k = static_cast<int>(top_k),
@@ -172,14 +179,15 @@ TEST_P(PagedAttentionTest, DenseMatchesTheDefinition) {
   for (const Shape& shape : kShapes) {
     Random random(shape.heads);
     const Cache cache(shape, random);
+    const DeviceCache device = Load(cache);
     std::vector<std::vector<PagedRow>> batches = {
-        {{0, 1}}, {{1, 64}}, {{0, 65}, {1, 513}, {1, 1}}, {{1, 1700}}};
-    for (const int num_rows : {3, 17, 65}) batches.push_back(Consecutive(num_rows % 2, 490, num_rows));
+        {{0, 1}}, {{1, 64}}, {{0, 65}, {1, 513}, {1, 1}}, {{1, 1100}}};
+    for (const int num_rows : {3, 17, 65}) batches.push_back(Consecutive(num_rows % 2, 500, num_rows));
     for (const std::vector<PagedRow>& rows : batches) {
       const std::vector<float> q = Queries(shape, rows.size(), random);
       std::vector<std::vector<int32_t>> slots;
       for (const PagedRow& row : rows) slots.push_back(AllSlots(cache, row));
-      ExpectReference(shape, cache, q, slots, Dense(shape, cache, q, rows));
+      ExpectReference(shape, cache, q, slots, Dense(shape, device, q, rows));
     }
   }
 }
@@ -188,15 +196,16 @@ TEST_P(PagedAttentionTest, SparseMatchesTheDefinition) {
   for (const Shape& shape : kShapes) {
     Random random(shape.head_dim);
     const Cache cache(shape, random);
+    const DeviceCache device = Load(cache);
     for (const int num_rows : {1, 3, 17}) {
       std::vector<std::vector<int32_t>> chosen;
       for (int i = 0; i < num_rows; ++i) {
-        constexpr int kCounts[] = {1, 5, 64, 100, 513, 1200};
-        const PagedRow row = {i % Cache::kSequences, 1300 + i};
+        constexpr int kCounts[] = {1, 5, 64, 100, 513, 1050};
+        const PagedRow row = {i % Cache::kSequences, 1080 + i};
         chosen.push_back(SomeSlots(cache, row, kCounts[(i + num_rows) % 6], random));
       }
       const std::vector<float> q = Queries(shape, num_rows, random);
-      ExpectReference(shape, cache, q, chosen, Sparse(shape, cache, q, chosen));
+      ExpectReference(shape, cache, q, chosen, Sparse(shape, device, q, chosen));
     }
   }
 }
@@ -206,11 +215,12 @@ TEST_P(PagedAttentionTest, SparseOverAllTokensIsDense) {
   for (const Shape& shape : kShapes) {
     Random random(11);
     const Cache cache(shape, random);
-    const std::vector<PagedRow> rows = {{1, 700}, {0, 64}, {0, 1}, {1, 1537}};
+    const DeviceCache device = Load(cache);
+    const std::vector<PagedRow> rows = {{1, 700}, {0, 64}, {0, 1}, {1, 1025}};
     const std::vector<float> q = Queries(shape, rows.size(), random);
     std::vector<std::vector<int32_t>> chosen;
     for (const PagedRow& row : rows) chosen.push_back(AllSlots(cache, row));
-    EXPECT_TRUE(SameBits(Sparse(shape, cache, q, chosen), Dense(shape, cache, q, rows)));
+    EXPECT_TRUE(SameBits(Sparse(shape, device, q, chosen), Dense(shape, device, q, rows)));
   }
 }
 
@@ -220,17 +230,18 @@ TEST_P(PagedAttentionTest, DenseBatchesAndThreadsDoNotChangeBits) {
   for (const Shape& shape : kShapes) {
     Random random(12);
     const Cache cache(shape, random);
-    std::vector<PagedRow> rows = Consecutive(0, 1000, 70);
-    rows.push_back({1, 1700});
+    const DeviceCache device = Load(cache);
+    std::vector<PagedRow> rows = Consecutive(0, 1000, 40);
+    rows.push_back({1, 1100});
     rows.push_back({0, 3});
     const std::vector<float> q = Queries(shape, rows.size(), random);
-    const std::vector<float> one = Dense(shape, cache, q, rows, 1);
+    const std::vector<float> one = Dense(shape, device, q, rows, 1);
     for (const int num_threads : {2, 3})
-      EXPECT_TRUE(SameBits(Dense(shape, cache, q, rows, num_threads), one));
-    for (const size_t row : {0, 15, 33, 69, 70, 71}) {
+      EXPECT_TRUE(SameBits(Dense(shape, device, q, rows, num_threads), one));
+    for (const size_t row : {0, 25, 39, 40, 41}) {
       for (const int num_threads : {1, 3}) {
         const std::vector<float> alone =
-            Dense(shape, cache, RowOf(q, shape.q_stride(), row), {rows[row]}, num_threads);
+            Dense(shape, device, RowOf(q, shape.q_stride(), row), {rows[row]}, num_threads);
         EXPECT_TRUE(SameBits(alone, RowOf(one, shape.q_width(), row))) << "row " << row;
       }
     }
@@ -241,18 +252,19 @@ TEST_P(PagedAttentionTest, SparseBatchesAndThreadsDoNotChangeBits) {
   for (const Shape& shape : kShapes) {
     Random random(13);
     const Cache cache(shape, random);
+    const DeviceCache device = Load(cache);
     std::vector<std::vector<int32_t>> chosen;
     for (int row = 0; row < 20; ++row) {
-      chosen.push_back(SomeSlots(cache, {row % 2, 1650}, row == 7 ? 1 : 60 * row + 40, random));
+      chosen.push_back(SomeSlots(cache, {row % 2, 1100}, row == 7 ? 1 : 50 * row + 40, random));
     }
     const std::vector<float> q = Queries(shape, chosen.size(), random);
-    const std::vector<float> one = Sparse(shape, cache, q, chosen, 1);
+    const std::vector<float> one = Sparse(shape, device, q, chosen, 1);
     for (const int num_threads : {2, 3})
-      EXPECT_TRUE(SameBits(Sparse(shape, cache, q, chosen, num_threads), one));
+      EXPECT_TRUE(SameBits(Sparse(shape, device, q, chosen, num_threads), one));
     for (const size_t row : {0, 7, 12, 19}) {
       for (const int num_threads : {1, 3}) {
         const std::vector<float> alone =
-            Sparse(shape, cache, RowOf(q, shape.q_stride(), row), {chosen[row]}, num_threads);
+            Sparse(shape, device, RowOf(q, shape.q_stride(), row), {chosen[row]}, num_threads);
         EXPECT_TRUE(SameBits(alone, RowOf(one, shape.q_width(), row))) << "row " << row;
       }
     }

@@ -1,4 +1,6 @@
 #include <algorithm>
+#include <cmath>
+#include <limits>
 
 #include "tests/kernels/attention_reference.h"
 #include "tests/support/backend_test.h"
@@ -136,9 +138,9 @@ TEST_P(WindowAttentionTest, MatchesTheDefinition) {
   for (const Shape& shape : kShapes) {
     Random random(shape.head_dim);
     const Sequence sequence(shape, 1100, random);
-    for (const int num_rows : {1, 3, 17, 65}) {
-      // From the first token, within the first window, and after the ring has wrapped.
-      for (const int begin : {0, 10, 1000}) ExpectReference(shape, {{&sequence, begin, begin + num_rows}});
+    // From the first token on, within the first window, and after the ring has wrapped.
+    for (const auto& [begin, num_rows] : {std::pair(0, 1), {0, 3}, {0, 65}, {10, 17}, {990, 1}, {1000, 65}}) {
+      ExpectReference(shape, {{&sequence, begin, begin + num_rows}});
     }
   }
 }
@@ -186,6 +188,24 @@ TEST_P(WindowAttentionTest, ThreadsDoNotChangeBits) {
     for (const std::vector<Chunk>& chunks : batches) {
       const std::vector<float> one = Run(shape, chunks, 1);
       for (const int num_threads : {2, 3}) EXPECT_TRUE(SameBits(Run(shape, chunks, num_threads), one));
+    }
+  }
+}
+
+// A key that is not a number shows in every row that sees it, and in no other.
+TEST_P(WindowAttentionTest, NanReachesTheRowsThatSeeIt) {
+  constexpr int kRows = 150, kBroken = 30;
+  const Shape shape = {.heads = 4, .kv_heads = 2, .head_dim = 32, .window = 70};
+  Random random(9);
+  Sequence sequence(shape, kRows, random);
+  const size_t key = kBroken * shape.row_width() + shape.heads * shape.head_dim;  // of the first head
+  sequence.rows[key + 5] = std::numeric_limits<float>::quiet_NaN();
+  const std::vector<float> out = Run(shape, {{&sequence, 0, kRows}});
+  for (int row = 0; row < kRows; ++row) {
+    for (int head = 0; head < shape.heads; ++head) {
+      const bool sees = head < 2 && row >= kBroken && row < kBroken + shape.window;
+      const float value = out[(static_cast<size_t>(row) * shape.heads + head) * shape.head_dim];
+      EXPECT_EQ(std::isnan(value), sees) << "row " << row << ", head " << head;
     }
   }
 }

@@ -107,10 +107,11 @@ TEST_P(MatMulTest, MatchesTheDotProducts) {
   }
 }
 
-// Invariant I5, for every number of rows up to two library tiles and every place a row can take among them.
+// Invariant I5, for every number of rows up to two passes over the weights, at the beginning, the middle and
+// the end of a batch in turn.
 TEST_P(MatMulTest, ARowHasTheSameBitsInAnyCompany) {
   constexpr int kRows = 130;
-  constexpr int kShapes[][2] = {{48, 64}, {256, 256}, {300, 256}, {64, 1536}, {16, 4096}};
+  constexpr int kShapes[][2] = {{48, 64}, {300, 256}, {64, 1536}, {16, 4096}};
   for (const auto& [n, k] : kShapes) {
     Random random(n + k);
     const Weights w = MakeWeights(DType::kBF16, n, k, random);
@@ -118,19 +119,18 @@ TEST_P(MatMulTest, ARowHasTheSameBitsInAnyCompany) {
     for (const bool prompt : {true, false}) {
       const std::vector<float> all = Multiply(x, w, 0, kRows, prompt);
       for (int count = 1; count < kRows; ++count) {
-        for (const int begin : {0, (kRows - count) / 3, kRows - count}) {
-          ASSERT_TRUE(
-              SameBits(Multiply(x, w, begin, begin + count, prompt), Rows(all, n, begin, begin + count)))
-              << "n " << n << ", k " << k << ", prompt " << prompt << ", rows " << begin << " to "
-              << begin + count;
-        }
+        const int begin = (kRows - count) * (count % 3) / 2;
+        ASSERT_TRUE(
+            SameBits(Multiply(x, w, begin, begin + count, prompt), Rows(all, n, begin, begin + count)))
+            << "n " << n << ", k " << k << ", prompt " << prompt << ", rows " << begin << " to "
+            << begin + count;
       }
     }
   }
 }
 
 TEST_P(MatMulTest, ARowHasTheSameBitsAmongManyRows) {
-  constexpr int kRows = 1500, kColumns = 256, kDepth = 384;
+  constexpr int kRows = 1100, kColumns = 256, kDepth = 256;
   Random random(3);
   const Weights w = MakeWeights(DType::kBF16, kColumns, kDepth, random);
   const DeviceArray<float> x = Upload(random.Normals(kRows * kDepth));

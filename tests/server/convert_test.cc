@@ -156,7 +156,7 @@ TEST_F(ConvertTest, ScoreReadsPromptAndGeneratesNothing) {
   EXPECT_TRUE(request->score_only);
   EXPECT_TRUE(request->logprobs.prompt);
   EXPECT_EQ(request->logprobs.top_n, 4);
-  EXPECT_EQ(request->max_tokens, 0);
+  EXPECT_EQ(request->max_tokens, std::nullopt);
   EXPECT_FALSE(request->output_text);
 }
 

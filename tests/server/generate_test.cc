@@ -332,6 +332,27 @@ TEST(GenerateTest, ManyStreamsAtOnce) {
   EXPECT_EQ(server.core.counters.ok, 400);
 }
 
+// A client that starts calls and cancels them at once, at every point of their start, leaves nothing behind.
+TEST(GenerateTest, CancelStormLeavesNothingBehind) {
+  InProcess server;
+  for (int i = 0; i < 300; ++i) {
+    Stream stream(server, TextRequest("storm"));
+    if (i % 3 == 1) std::this_thread::yield();
+    if (i % 3 == 2) std::this_thread::sleep_for(std::chrono::microseconds(200));
+    stream.context.TryCancel();
+    EXPECT_FALSE(stream.ReadAll().ok());
+  }
+  const TimePoint deadline = Clock::now() + std::chrono::seconds(20);
+  while (server.engine.num_live() > 0 && Clock::now() < deadline) std::this_thread::yield();
+  EXPECT_EQ(server.engine.num_live(), 0);
+  server.engine.AnswerWith("x");
+  grpc::Status status(grpc::ALREADY_EXISTS, "");
+  while (status.error_code() == grpc::ALREADY_EXISTS && Clock::now() < deadline) {
+    status = Stream(server, TextRequest("storm")).ReadAll();  // the id is free again
+  }
+  EXPECT_TRUE(status.ok()) << status.error_message();
+}
+
 TEST(GenerateTest, NothingOfTheCallersTextIsLogged) {
   InProcess server;
   constexpr char kCanary[] = "canary-7f3a";

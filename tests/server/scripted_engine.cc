@@ -96,6 +96,12 @@ absl::Status ScriptedEngine::WaitForCancel() {
   return reason;
 }
 
+int ScriptedEngine::num_live() const {
+  MutexLock lock(mutex_);
+  return static_cast<int>(
+      std::count_if(live_.begin(), live_.end(), [](const auto& request) { return !request->ended(); }));
+}
+
 void ScriptedEngine::FailWith(absl::Status status) {
   MutexLock lock(mutex_);
   health_ = std::move(status);

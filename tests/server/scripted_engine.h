@@ -31,11 +31,15 @@ class ScriptedRequest {
   void Complete(int prompt_tokens = 3, int completion_tokens = 1);
   // Ends the stream unless it has ended. Returns whether it had not.
   bool End(absl::Status status);
+  bool ended() const {
+    MutexLock lock(mutex_);
+    return ended_;
+  }
 
  private:
   const Request request_;
   const std::shared_ptr<Outbox> outbox_;
-  Mutex mutex_;
+  mutable Mutex mutex_;
   bool ended_ ABSL_GUARDED_BY(mutex_) = false;
 };
 
@@ -53,6 +57,8 @@ class ScriptedEngine : public Engine {
   void AnswerWith(std::string text);
   // Blocks until a request is cancelled, and returns why. Cancelled requests end with that reason.
   absl::Status WaitForCancel();
+  // Requests that were submitted and have not ended.
+  int num_live() const;
   void FailWith(absl::Status status);
   // RunText then refuses.
   void FillTextPool();
