@@ -78,10 +78,11 @@ absl::Status CheckStops(const Request& request, const ModelInfo& model, const Li
   const StopParams& stop = request.stop;
   YOIO_RETURN_IF_ERROR(AtMost("stop_ids", stop.stop_ids.size(), limits.max_stop_ids, "ids"));
   for (const int32_t id : stop.stop_ids) YOIO_RETURN_IF_ERROR(InVocabulary("stop_ids", id, model));
-  YOIO_RETURN_IF_ERROR(AtMost("stop", stop.stop_strings.size(), limits.max_stop_strings, "strings"));
+  YOIO_RETURN_IF_ERROR(AtMost("stop_strings", stop.stop_strings.size(), limits.max_stop_strings, "strings"));
   for (const std::string& text : stop.stop_strings) {
-    if (text.empty()) return absl::InvalidArgumentError("stop must hold no empty string");
-    YOIO_RETURN_IF_ERROR(AtMost("stop", text.size(), limits.max_stop_string_bytes, "bytes in each string"));
+    if (text.empty()) return absl::InvalidArgumentError("stop_strings must hold no empty string");
+    YOIO_RETURN_IF_ERROR(
+        AtMost("stop_strings", text.size(), limits.max_stop_string_bytes, "bytes in each string"));
   }
   YOIO_RETURN_IF_ERROR(InRange<int32_t>("min_tokens", stop.min_tokens, 0, kInfinity));
   YOIO_RETURN_IF_ERROR(InRange("max_tokens", request.max_tokens, 1, kInfinity));
@@ -99,7 +100,7 @@ absl::Status CheckTokenizer(const Request& request, const ModelInfo& model) {
         absl::StrCat(field, " needs a tokenizer, and this model has none: send and ask for token ids"));
   };
   if (std::holds_alternative<std::string>(request.prompt)) return needs("text");
-  if (!request.stop.stop_strings.empty()) return needs("stop");
+  if (!request.stop.stop_strings.empty()) return needs("stop_strings");
   if (request.output_text && !request.score_only) return needs("output_text");
   return absl::OkStatus();
 }

@@ -38,7 +38,7 @@ constexpr char kSeeHelp[] = "Run yoio-server --help for every setting.";
 struct Flag {
   std::string name;         // "max-sequences"
   std::string placeholder;  // "N"; empty for a switch, which needs no value
-  std::string help;         // lines of at most 84 characters
+  std::string help;         // one line; with the value that is shown behind it at most 78 characters
   FlagValue value;
   std::string group = {};
   std::string origin = "default";

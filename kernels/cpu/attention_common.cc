@@ -93,7 +93,8 @@ using Vector = hn::Vec<Floats>;
 constexpr int kLanes = hn::MaxLanes(Floats());
 
 // Register tiles: keys x vectors of queries for the scores, queries x vectors of a value for the values.
-constexpr bool kManyRegisters = HWY_TARGET == HWY_AVX3 || HWY_TARGET == HWY_NEON;
+// AVX-512 (better targets have lower numbers) and ARM have 32 registers, others 16.
+constexpr bool kManyRegisters = HWY_ARCH_ARM_A64 || (HWY_ARCH_X86 && HWY_TARGET <= HWY_AVX3);
 constexpr int kQueryVectors = 3;
 constexpr int kKeys = kManyRegisters ? 8 : 4;
 constexpr int kQueries = 6;

@@ -1,5 +1,4 @@
-// y = x W^T for few rows: the time is that of reading W, so everything here serves one sequential stream of
-// it.
+// y = x W^T for few rows: the time is that of reading W, so all of this serves one sequential stream of it.
 //
 // An output is one dot product along a row of W. Whatever else is computed beside it, its sum runs in one
 // order: step by step down the lanes of a single accumulator, then across the lanes. So a row's bits do not
@@ -26,9 +25,11 @@ constexpr int kLanes = hn::MaxLanes(Floats());
 constexpr int kStep = 2 * kLanes;  // weights taken at once: a bfloat16 vector widens to two of floats
 
 // Outputs computed side by side: kMaxRows x kMaxColumns accumulators, a vector for each column's weights and
-// one for x have to fit the registers, 32 or 16 of them.
+// one for x have to fit the registers: 32 of AVX-512 (better targets have lower numbers) and ARM, 16 of
+// others.
+constexpr bool kManyRegisters = HWY_ARCH_ARM_A64 || (HWY_ARCH_X86 && HWY_TARGET <= HWY_AVX3);
 constexpr int kMaxRows = 6;
-constexpr int kMaxColumns = HWY_TARGET == HWY_AVX3 || HWY_TARGET == HWY_NEON ? 4 : 2;
+constexpr int kMaxColumns = kManyRegisters ? 4 : 2;
 
 // Half of the next kStep weights: the even or the odd ones of bfloat16, because a shift or a mask widens
 // those without moving anything between lanes; the first or the second kLanes floats. OrderRow gives x the
@@ -129,6 +130,7 @@ void Columns(const float* x, int64_t padded, int num_rows, const T* w, int64_t k
   }
 }
 
+// ProductColumns for one type of weights.
 template <typename T>
 void Product(const MatMulArgs& args, const float* x, int64_t padded, int row, int num_rows, int64_t begin,
              int64_t end) {

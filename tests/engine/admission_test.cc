@@ -162,11 +162,11 @@ TEST_F(AdmissionTest, StopStrings) {
   request_.stop.stop_strings.assign(16, std::string(256, 'x'));
   EXPECT_TRUE(Check().ok()) << Check();
   request_.stop.stop_strings.assign(17, "x");
-  ExpectRefused("stop must have at most 16 strings, got 17");
+  ExpectRefused("stop_strings must have at most 16 strings, got 17");
   request_.stop.stop_strings = {"fine", ""};
-  ExpectRefused("stop must hold no empty string");
+  ExpectRefused("stop_strings must hold no empty string");
   request_.stop.stop_strings = {std::string(257, 'x')};
-  ExpectRefused("stop must have at most 256 bytes in each string, got 257");
+  ExpectRefused("stop_strings must have at most 256 bytes in each string, got 257");
 }
 
 TEST_F(AdmissionTest, TimeBudget) {
@@ -229,7 +229,7 @@ TEST_F(AdmissionTest, TextNeedsATokenizer) {
   request_.output_text = false;
   EXPECT_TRUE(Check().ok()) << Check();
   request_.stop.stop_strings = {"x"};
-  expect_unimplemented("stop");
+  expect_unimplemented("stop_strings");
   request_.stop.stop_strings.clear();
   request_.prompt = std::string("x");
   expect_unimplemented("text");
