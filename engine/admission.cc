@@ -48,8 +48,9 @@ absl::Status AtMost(const char* field, size_t count, int64_t most, const char* u
 
 absl::Status InVocabulary(const char* field, int32_t id, const ModelInfo& model) {
   if (id >= 0 && id < model.vocab_size) return absl::OkStatus();
+  // The id itself stays unsaid: what a caller sends appears in no error.
   return absl::InvalidArgumentError(
-      absl::StrFormat("%s must hold token ids in [0, %d), got %d", field, model.vocab_size, id));
+      absl::StrFormat("%s must hold token ids in [0, %d)", field, model.vocab_size));
 }
 
 absl::Status CheckSampling(const Request& request, const ModelInfo& model, const Limits& limits) {
@@ -67,8 +68,7 @@ absl::Status CheckSampling(const Request& request, const ModelInfo& model, const
     YOIO_RETURN_IF_ERROR(InVocabulary("logit_bias", id, model));
     YOIO_RETURN_IF_ERROR(InRange<float>("logit_bias", bias, -kInfinity, kInfinity));
     if (!biased.insert(id).second) {
-      return absl::InvalidArgumentError(
-          absl::StrCat("logit_bias must name each token id once, got ", id, " twice"));
+      return absl::InvalidArgumentError("logit_bias must name each token id once");
     }
   }
   return absl::OkStatus();

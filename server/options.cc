@@ -107,8 +107,6 @@ std::vector<Flag> MakeFlags(ServerOptions& o) {
        "Hardware"},
       {"tensor-parallel-size", "N", "Ranks, each with its part of weights and cache.",
        IntValue(e.tensor_parallel_size, 1, 64)},
-      {"communicator", "WHAT", "How ranks talk: local (threads of this process), or auto.",
-       ChoiceValue<std::string>(o.communicator, {{"auto", "auto"}, {"local", "local"}})},
       {"threads", "N", "Compute threads of all ranks together.",
        IntValue(e.threads, 0, 4096, "as many as may be used")},
       {"text-threads", "N", "Threads that tokenize and detokenize.", IntValue(e.text_threads, 1, 256)},

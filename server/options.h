@@ -17,7 +17,6 @@ namespace yoio {
 struct ServerOptions {
   EngineOptions engine;
   std::vector<std::string> served_model_names;  // the name, then aliases; never empty once parsed
-  std::string communicator = "auto";
   Address listen{.host = "127.0.0.1", .port = 50051};
   std::optional<Address> health_listen = Address{.host = "127.0.0.1", .port = 50052};  // nullopt: off
   bool reflection = true;

@@ -32,17 +32,20 @@ constexpr int32_t kRangeTokens = 512;
 constexpr float kNoMaximum = -1e37f;
 constexpr float kHidden = -3e38f;
 
-constexpr int kLine = 16;  // floats in a cache line
+constexpr int kLine = 16;  // floats in a cache line; no vector is wider
 
 int64_t RoundUp(int64_t value, int64_t multiple) { return (value + multiple - 1) / multiple * multiple; }
+
+// Floats that a query, key or value takes here: whole lines, zeros behind head_dim.
+int Width(const AttentionProblem& problem) { return static_cast<int>(RoundUp(problem.head_dim, kLine)); }
 
 // An unfinished softmax of up to kMaxQueries queries: the result is values / sum.
 struct Partial {
   float* maximum;  // [kMaxQueries]
   float* sum;      // [kMaxQueries]
-  float* values;   // [queries, head_dim]
+  float* values;   // [queries, width]
 
-  static int64_t Size(int queries, int head_dim) { return 2 * kMaxQueries + int64_t{queries} * head_dim; }
+  static int64_t Size(int queries, int width) { return 2 * kMaxQueries + int64_t{queries} * width; }
   static Partial At(float* memory) { return {memory, memory + kMaxQueries, memory + 2 * kMaxQueries}; }
 };
 
@@ -57,23 +60,25 @@ struct Run {
 
 // The memory of one thread.
 struct Workspace {
-  float* queries;  // [head_dim, lanes for the queries]: scaled, one query a lane
+  float* queries;  // [width, lanes for the queries]: scaled, one query a lane
   float* scores;   // [kBlockTokens, lanes for the queries]
-  float* nothing;  // [head_dim]: zeros, in place of keys that are not there
+  float* packed;   // [2, kBlockTokens, width]: keys and values of a block, when they need padding
+  float* nothing;  // [width]: zeros, in place of keys that are not there
   Partial range;   // of the range at hand
   Partial total;   // of those before it
 
-  static int64_t Size(int queries, int head_dim) {
-    return (head_dim + kBlockTokens) * RoundUp(queries, kLine) + head_dim +
-           2 * Partial::Size(queries, head_dim);
+  static int64_t Size(int queries, int width) {
+    return (width + kBlockTokens) * RoundUp(queries, kLine) + (2 * kBlockTokens + 1) * width +
+           2 * Partial::Size(queries, width);
   }
-  static Workspace At(float* memory, int queries, int head_dim) {
+  static Workspace At(float* memory, int queries, int width) {
     Workspace space;
     space.queries = memory;
-    space.scores = space.queries + head_dim * RoundUp(queries, kLine);
-    space.nothing = space.scores + kBlockTokens * RoundUp(queries, kLine);
-    space.range = Partial::At(space.nothing + head_dim);
-    space.total = Partial::At(space.range.maximum + Partial::Size(queries, head_dim));
+    space.scores = space.queries + width * RoundUp(queries, kLine);
+    space.packed = space.scores + kBlockTokens * RoundUp(queries, kLine);
+    space.nothing = space.packed + 2 * kBlockTokens * width;
+    space.range = Partial::At(space.nothing + width);
+    space.total = Partial::At(space.range.maximum + Partial::Size(queries, width));
     return space;
   }
 };
@@ -106,14 +111,14 @@ HWY_INLINE void PrefetchFar(const float* data) { __builtin_prefetch(data, 0, 2);
 // scores[j, query] = key j . query, for kKeys keys and kVectors vectors of queries. Brings in the lines of
 // the keys one block further on meanwhile.
 template <int kVectors>
-void ScoreKeys(const float* HWY_RESTRICT queries, int64_t stride, int head_dim, const float* const* keys,
+void ScoreKeys(const float* HWY_RESTRICT queries, int64_t stride, int width, const float* const* keys,
                const float* const* next, float* HWY_RESTRICT scores) {
   const Floats d;
   Vector sums[kKeys][kVectors];
   for (int j = 0; j < kKeys; ++j) {
     for (int v = 0; v < kVectors; ++v) sums[j][v] = hn::Zero(d);
   }
-  for (int line = 0; line < head_dim; line += kLine) {
+  for (int line = 0; line < width; line += kLine) {
     for (int j = 0; j < kKeys; ++j) PrefetchFar(next[j] + line);
     for (int i = line; i < line + kLine; ++i) {
       Vector query[kVectors];
@@ -130,7 +135,7 @@ void ScoreKeys(const float* HWY_RESTRICT queries, int64_t stride, int head_dim, 
 }
 
 // All queries against keys [begin, end) of a block, multiples of kKeys.
-void ScoreBlock(const Workspace& space, int64_t stride, int head_dim, int begin, int end, const KeyRows& rows,
+void ScoreBlock(const Workspace& space, int64_t stride, int width, int begin, int end, const KeyRows& rows,
                 const KeyRows& next) {
   for (int64_t query = 0; query < stride; query += kQueryVectors * kLanes) {
     for (int j = begin; j < end; j += kKeys) {
@@ -138,13 +143,13 @@ void ScoreBlock(const Workspace& space, int64_t stride, int head_dim, int begin,
       float* scores = space.scores + j * stride + query;
       switch (std::min<int64_t>(kQueryVectors, (stride - query) / kLanes)) {
         case 1:
-          ScoreKeys<1>(queries, stride, head_dim, rows.k + j, next.k + j, scores);
+          ScoreKeys<1>(queries, stride, width, rows.k + j, next.k + j, scores);
           break;
         case 2:
-          ScoreKeys<2>(queries, stride, head_dim, rows.k + j, next.k + j, scores);
+          ScoreKeys<2>(queries, stride, width, rows.k + j, next.k + j, scores);
           break;
         default:
-          ScoreKeys<kQueryVectors>(queries, stride, head_dim, rows.k + j, next.k + j, scores);
+          ScoreKeys<kQueryVectors>(queries, stride, width, rows.k + j, next.k + j, scores);
       }
     }
   }
@@ -201,14 +206,14 @@ void SoftmaxBlock(int64_t stride, int begin, int end, float* HWY_RESTRICT scores
 // kVectors vectors of a value, from `column` on.
 template <int kRows, int kVectors>
 void AddValues(const float* HWY_RESTRICT weights, int64_t stride, const float* factors, int begin, int end,
-               const float* const* v, const float* const* next, int column, int head_dim,
+               const float* const* v, const float* const* next, int column, int width,
                float* HWY_RESTRICT values) {
   const Floats d;
   Vector sums[kRows][kVectors];
   for (int r = 0; r < kRows; ++r) {
     const Vector factor = hn::Set(d, factors[r]);
     for (int c = 0; c < kVectors; ++c) {
-      sums[r][c] = hn::Mul(factor, hn::Load(d, values + r * head_dim + column + c * kLanes));
+      sums[r][c] = hn::Mul(factor, hn::Load(d, values + r * width + column + c * kLanes));
     }
   }
   for (int j = begin; j < end; ++j) {
@@ -223,42 +228,42 @@ void AddValues(const float* HWY_RESTRICT weights, int64_t stride, const float* f
     }
   }
   for (int r = 0; r < kRows; ++r) {
-    for (int c = 0; c < kVectors; ++c) hn::Store(sums[r][c], d, values + r * head_dim + column + c * kLanes);
+    for (int c = 0; c < kVectors; ++c) hn::Store(sums[r][c], d, values + r * width + column + c * kLanes);
   }
 }
 
 // AddValues for a number of queries known at run time, in [1, kRows], over the whole head.
 template <int kRows>
 void AddValuesOf(int num_queries, const float* weights, int64_t stride, const float* factors, int begin,
-                 int end, const KeyRows& rows, const KeyRows& next, int head_dim, float* values) {
+                 int end, const KeyRows& rows, const KeyRows& next, int width, float* values) {
   if constexpr (kRows > 1) {
     if (num_queries < kRows) {
-      return AddValuesOf<kRows - 1>(num_queries, weights, stride, factors, begin, end, rows, next, head_dim,
+      return AddValuesOf<kRows - 1>(num_queries, weights, stride, factors, begin, end, rows, next, width,
                                     values);
     }
   }
   int column = 0;
-  for (; column + kValueVectors * kLanes <= head_dim; column += kValueVectors * kLanes) {
-    AddValues<kRows, kValueVectors>(weights, stride, factors, begin, end, rows.v, next.v, column, head_dim,
+  for (; column + kValueVectors * kLanes <= width; column += kValueVectors * kLanes) {
+    AddValues<kRows, kValueVectors>(weights, stride, factors, begin, end, rows.v, next.v, column, width,
                                     values);
   }
-  for (; column < head_dim; column += kLanes) {
-    AddValues<kRows, 1>(weights, stride, factors, begin, end, rows.v, next.v, column, head_dim, values);
+  for (; column < width; column += kLanes) {
+    AddValues<kRows, 1>(weights, stride, factors, begin, end, rows.v, next.v, column, width, values);
   }
 }
 
 // One block of keys, at the positions from `position` on, for all queries of a run.
-void AttendBlock(const Workspace& space, int num_queries, int64_t stride, int head_dim,
+void AttendBlock(const Workspace& space, int num_queries, int64_t stride, int width,
                  const int32_t* range_first, const int32_t* range_last, bool all_seen, int32_t position,
                  int begin, int end, const KeyRows& rows, const KeyRows& next) {
   HWY_ALIGN float factors[kMaxQueries];
-  ScoreBlock(space, stride, head_dim, begin, end, rows, next);
+  ScoreBlock(space, stride, width, begin, end, rows, next);
   if (!all_seen) HideKeys(range_first, range_last, stride, begin, end, position, space.scores);
   SoftmaxBlock(stride, begin, end, space.scores, space.range, factors);
   for (int query = 0; query < num_queries; query += kQueries) {
     AddValuesOf<kQueries>(std::min(kQueries, num_queries - query), space.scores + query, stride,
-                          factors + query, begin, end, rows, next, head_dim,
-                          space.range.values + int64_t{query} * head_dim);
+                          factors + query, begin, end, rows, next, width,
+                          space.range.values + int64_t{query} * width);
   }
 }
 
@@ -266,7 +271,7 @@ void AttendBlock(const Workspace& space, int num_queries, int64_t stride, int he
 void LoadQueries(const AttentionProblem& problem, const Run& run, int64_t stride, float* out) {
   const int group = problem.heads / problem.kv_heads;
   const float scale = 1.0f / std::sqrt(static_cast<float>(problem.head_dim));
-  std::fill(out, out + problem.head_dim * stride, 0.0f);
+  std::fill(out, out + Width(problem) * stride, 0.0f);
   for (int row = 0; row < run.num_rows; ++row) {
     const float* q = problem.q + (run.row + row) * problem.q_stride + run.kv_head * group * problem.head_dim;
     for (int g = 0; g < group; ++g, q += problem.head_dim) {
@@ -288,10 +293,26 @@ void LocateBlock(const AttentionProblem& problem, const Run& run, int32_t positi
   problem.locate(run.row, run.kv_head, begin, end, rows);
 }
 
+// Copies keys [begin, end) of a block to space.packed, zeros behind head_dim, and returns where they are now.
+KeyRows Pack(const AttentionProblem& problem, const KeyRows& rows, int begin, int end,
+             const Workspace& space) {
+  const int width = Width(problem);
+  KeyRows packed;
+  for (int j = begin; j < end; ++j) {
+    float* k = space.packed + j * width;
+    float* v = k + kBlockTokens * width;
+    std::fill(std::copy_n(rows.k[j], problem.head_dim, k), k + width, 0.0f);
+    std::fill(std::copy_n(rows.v[j], problem.head_dim, v), v + width, 0.0f);
+    packed.k[j] = k;
+    packed.v[j] = v;
+  }
+  return packed;
+}
+
 // The keys of the run that lie in [begin, end), a range, into space.range.
 void AttendRange(const AttentionProblem& problem, const Run& run, int32_t begin, int32_t end,
                  const Workspace& space) {
-  const int head_dim = problem.head_dim;
+  const int width = Width(problem);
   const int group = problem.heads / problem.kv_heads;
   const int num_queries = run.num_rows * group;
   const int64_t stride = RoundUp(num_queries, kLanes);
@@ -307,8 +328,8 @@ void AttendRange(const AttentionProblem& problem, const Run& run, int32_t begin,
   LoadQueries(problem, run, stride, space.queries);
   std::fill_n(space.range.maximum, kMaxQueries, kNoMaximum);
   std::fill_n(space.range.sum, kMaxQueries, 0.0f);
-  std::fill_n(space.range.values, int64_t{num_queries} * head_dim, 0.0f);
-  std::fill_n(space.nothing, head_dim, 0.0f);
+  std::fill_n(space.range.values, int64_t{num_queries} * width, 0.0f);
+  std::fill_n(space.nothing, width, 0.0f);
 
   begin = std::max(begin, run.keys.begin);
   end = std::min(end, run.keys.end);
@@ -325,13 +346,21 @@ void AttendRange(const AttentionProblem& problem, const Run& run, int32_t begin,
     const int first = std::max(0, begin - position) / kKeys * kKeys;
     const int last = static_cast<int>(RoundUp(std::min(kBlockTokens, end - position), kKeys));
     const bool all_seen = position + first >= seen_by_all.begin && position + last <= seen_by_all.end;
-    AttendBlock(space, num_queries, stride, head_dim, range_first, range_last, all_seen, position, first,
-                last, current, next);
+    const auto attend = [&](const KeyRows& rows, const KeyRows& next) {
+      AttendBlock(space, num_queries, stride, width, range_first, range_last, all_seen, position, first, last,
+                  rows, next);
+    };
+    if (width == problem.head_dim) {
+      attend(current, next);
+    } else {
+      const KeyRows packed = Pack(problem, current, first, last, space);
+      attend(packed, packed);
+    }
   }
 }
 
 // total = total and part together, for queries [0, num_queries).
-void Merge(const Partial& part, int num_queries, int head_dim, const Partial& total) {
+void Merge(const Partial& part, int num_queries, int width, const Partial& total) {
   const Floats d;
   HWY_ALIGN float total_factors[kMaxQueries];
   HWY_ALIGN float part_factors[kMaxQueries];
@@ -350,9 +379,9 @@ void Merge(const Partial& part, int num_queries, int head_dim, const Partial& to
   for (int query = 0; query < num_queries; ++query) {
     const Vector total_factor = hn::Set(d, total_factors[query]);
     const Vector part_factor = hn::Set(d, part_factors[query]);
-    const float* from = part.values + int64_t{query} * head_dim;
-    float* to = total.values + int64_t{query} * head_dim;
-    for (int i = 0; i < head_dim; i += kLanes) {
+    const float* from = part.values + int64_t{query} * width;
+    float* to = total.values + int64_t{query} * width;
+    for (int i = 0; i < width; i += kLanes) {
       const Vector value = hn::Mul(hn::Load(d, from + i), part_factor);
       hn::Store(hn::MulAdd(hn::Load(d, to + i), total_factor, value), d, to + i);
     }
@@ -363,15 +392,14 @@ void Merge(const Partial& part, int num_queries, int head_dim, const Partial& to
 void Finish(const AttentionProblem& problem, const Run& run, const Partial& total) {
   const Floats d;
   const int group = problem.heads / problem.kv_heads;
-  const int head_dim = problem.head_dim;
+  const int width = Width(problem);
   for (int query = 0; query < run.num_rows * group; ++query) {
     const int64_t head =
         int64_t{run.row + query / group} * problem.heads + run.kv_head * group + query % group;
     const Vector sum = hn::Set(d, total.sum[query]);
-    for (int i = 0; i < head_dim; i += kLanes) {
-      hn::StoreU(hn::Div(hn::Load(d, total.values + query * head_dim + i), sum), d,
-                 problem.out + head * head_dim + i);
-    }
+    float* values = total.values + query * width;
+    for (int i = 0; i < width; i += kLanes) hn::Store(hn::Div(hn::Load(d, values + i), sum), d, values + i);
+    std::copy_n(values, problem.head_dim, problem.out + head * problem.head_dim);
   }
 }
 
@@ -449,17 +477,18 @@ void AttendRangeOf(const AttentionProblem& problem, const Run& run, int index, c
 void AttendRuns(const AttentionProblem& problem, const Shape& shape, CpuStream& stream) {
   const int group = problem.heads / problem.kv_heads;
   const int queries = shape.max_rows * group;
+  const int width = Width(problem);
   ForTasks(stream, int64_t{shape.num_runs} * problem.kv_heads, [&](int thread, int64_t task) {
     Run run;
     FindRun(problem, task / problem.kv_heads, run);
     run.kv_head = task % problem.kv_heads;
-    float* memory = stream.Scratch(thread, Workspace::Size(queries, problem.head_dim));
-    const Workspace space = Workspace::At(memory, queries, problem.head_dim);
+    float* memory = stream.Scratch(thread, Workspace::Size(queries, width));
+    const Workspace space = Workspace::At(memory, queries, width);
     const int num_queries = run.num_rows * group;
-    Clear(space.total, int64_t{num_queries} * problem.head_dim);
+    Clear(space.total, int64_t{num_queries} * width);
     for (int range = 0; range < NumRanges(run); ++range) {
       AttendRangeOf(problem, run, range, space);
-      HWY_DYNAMIC_DISPATCH(Merge)(space.range, num_queries, problem.head_dim, space.total);
+      HWY_DYNAMIC_DISPATCH(Merge)(space.range, num_queries, width, space.total);
     }
     HWY_DYNAMIC_DISPATCH(Finish)(problem, run, space.total);
   });
@@ -470,10 +499,11 @@ void AttendRuns(const AttentionProblem& problem, const Shape& shape, CpuStream& 
 void AttendRanges(const AttentionProblem& problem, const Shape& shape, CpuStream& stream) {
   const int group = problem.heads / problem.kv_heads;
   const int queries = shape.max_rows * group;
+  const int width = Width(problem);
   const int64_t items = int64_t{shape.num_runs} * problem.kv_heads;
   const int wave = (kRangesPerThread * stream.pool().num_threads() + items - 1) / items;
-  const int64_t space_size = Workspace::Size(queries, problem.head_dim);
-  const int64_t partial_size = Partial::Size(queries, problem.head_dim);
+  const int64_t space_size = Workspace::Size(queries, width);
+  const int64_t partial_size = Partial::Size(queries, width);
 
   // Behind the first thread's workspace: the totals of all items, then the partial results of a wave.
   float* totals = stream.Scratch(0, space_size + items * (1 + wave) * partial_size) + space_size;
@@ -491,7 +521,7 @@ void AttendRanges(const AttentionProblem& problem, const Shape& shape, CpuStream
       make_run(task / wave, run);
       const int range = first + task % wave;
       if (range >= NumRanges(run)) return;
-      Workspace space = Workspace::At(stream.Scratch(thread, space_size), queries, problem.head_dim);
+      Workspace space = Workspace::At(stream.Scratch(thread, space_size), queries, width);
       space.range = Partial::At(partials + task * partial_size);
       AttendRangeOf(problem, run, range, space);
     });
@@ -501,7 +531,7 @@ void AttendRanges(const AttentionProblem& problem, const Shape& shape, CpuStream
       const Partial total = Partial::At(totals + item * partial_size);
       for (int range = first; range < std::min(first + wave, NumRanges(run)); ++range) {
         const Partial part = Partial::At(partials + (item * wave + range - first) * partial_size);
-        HWY_DYNAMIC_DISPATCH(Merge)(part, run.num_rows * group, problem.head_dim, total);
+        HWY_DYNAMIC_DISPATCH(Merge)(part, run.num_rows * group, width, total);
       }
       if (first + wave >= shape.max_ranges) HWY_DYNAMIC_DISPATCH(Finish)(problem, run, total);
     });
@@ -511,7 +541,6 @@ void AttendRanges(const AttentionProblem& problem, const Shape& shape, CpuStream
 }  // namespace
 
 void Attention(const AttentionProblem& problem, CpuStream& stream) {
-  YOIO_CHECK_EQ(problem.head_dim % kLine, 0);
   YOIO_CHECK_EQ(problem.heads % problem.kv_heads, 0);
   YOIO_CHECK_LE(problem.heads / problem.kv_heads, kMaxGroup);
   const Shape shape = Survey(problem);

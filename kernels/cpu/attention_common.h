@@ -38,7 +38,7 @@ struct AttentionProblem {
   int num_rows;
   int heads;  // a multiple of kv_heads, at most kMaxGroup times as many
   int kv_heads;
-  int head_dim;  // a multiple of 16
+  int head_dim;  // fastest when a multiple of 16
   float* out;    // [num_rows, heads, head_dim]
 
   // The number of rows from `row` on, at least 1 and at most `limit`, that find their keys where `row` does;

@@ -19,6 +19,7 @@ using test::Generate;
 using test::IdsRequest;
 using test::MakeEngine;
 using test::MicroOptions;
+using test::Refusal;
 using test::StreamOutput;
 using test::Submit;
 
@@ -154,7 +155,7 @@ TEST(EngineEndTest, DrainWaitsForThoseThatLive) {
   const auto call = Submit(*engine, IdsRequest("short", 20, 100));
   EXPECT_TRUE(engine->Drain(Clock::now() + std::chrono::seconds(30)).ok());
   EXPECT_EQ(call->Wait().end, absl::OkStatus());
-  const absl::Status refused = engine->Submit(IdsRequest("late", 5, 5), Call::Make()->outbox());
+  const absl::Status refused = Refusal(*engine, IdsRequest("late", 5, 5));
   EXPECT_EQ(refused.code(), absl::StatusCode::kUnavailable);
   EXPECT_EQ(ReasonOf(refused), kReasonDraining);
   EXPECT_TRUE(engine->health().ok());

@@ -18,6 +18,7 @@ using test::Call;
 using test::FailingBackend;
 using test::IdsRequest;
 using test::MicroOptions;
+using test::Refusal;
 using test::StreamOutput;
 using test::Submit;
 
@@ -65,7 +66,7 @@ TEST_P(EngineFailureTest, EveryStreamEndsUnavailable) {
     EXPECT_EQ(ReasonOf(*output.end), kReasonEngineFailed);
   }
   EXPECT_EQ(ReasonOf((*engine)->health()), kReasonEngineFailed);
-  const absl::Status refused = (*engine)->Submit(IdsRequest("late", 5, 5), Call::Make()->outbox());
+  const absl::Status refused = Refusal(**engine, IdsRequest("late", 5, 5));
   EXPECT_EQ(ReasonOf(refused), kReasonEngineFailed);
   EXPECT_TRUE((*engine)->Drain(TimePoint::max()).ok()) << "nothing lives";
 }

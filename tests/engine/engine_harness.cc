@@ -142,6 +142,17 @@ std::shared_ptr<Call> Submit(Engine& engine, Request request, int hold_after) {
   return call;
 }
 
+absl::Status Refusal(Engine& engine, Request request) {
+  struct Deaf final : Transport {
+    void Ready() override { ADD_FAILURE() << "a refused stream speaks"; }
+  };
+  const auto outbox = std::make_shared<Outbox>(std::make_shared<Deaf>());
+  absl::Status status = engine.Submit(std::move(request), outbox);
+  EXPECT_FALSE(status.ok());
+  EXPECT_TRUE(outbox->Take().empty()) << "nothing was accepted";
+  return status;
+}
+
 StreamOutput Generate(Engine& engine, Request request) {
   StreamOutput output = Submit(engine, std::move(request))->Wait();
   EXPECT_EQ(output.end, absl::OkStatus());

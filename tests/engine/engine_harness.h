@@ -79,6 +79,8 @@ Request IdsRequest(const std::string& id, int prompt_tokens, int max_tokens, uin
 
 // Submits; the request must be taken.
 std::shared_ptr<Call> Submit(Engine& engine, Request request, int hold_after = Call::kNeverHold);
+// Submits a request that must be refused at once: its stream says nothing. Returns why.
+absl::Status Refusal(Engine& engine, Request request);
 // Submits and waits; the stream must end well.
 StreamOutput Generate(Engine& engine, Request request);
 

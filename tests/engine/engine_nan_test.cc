@@ -1,4 +1,6 @@
 // A model with one poisoned embedding: what a NaN ends, and what it leaves alone.
+#include <unistd.h>
+
 #include <filesystem>
 #include <fstream>
 #include <iterator>
@@ -6,6 +8,7 @@
 #include <string>
 #include <vector>
 
+#include "absl/strings/str_cat.h"
 #include "engine/checkpoint/safetensors.h"
 #include "gtest/gtest.h"
 #include "tests/engine/engine_harness.h"
@@ -28,7 +31,7 @@ constexpr int64_t kRowBytes = 64 * 2;
 // The golden model micro_gqa, whose embedding is not its output matrix, with NaN in the row of kPoison.
 class EngineNanTest : public testing::TestWithParam<int> {
  protected:
-  EngineNanTest() : dir_(testing::TempDir() + "/engine_nan_test_model") {
+  EngineNanTest() : dir_(absl::StrCat(testing::TempDir(), "/engine_nan_test_model.", getpid())) {
     namespace fs = std::filesystem;
     fs::remove_all(dir_);
     fs::copy(YOIO_SOURCE_DIR "/tests/golden/micro_gqa", dir_);

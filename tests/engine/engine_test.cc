@@ -1,6 +1,8 @@
 // What a whole engine answers.
 #include "engine/engine.h"
 
+#include <unistd.h>
+
 #include <algorithm>
 #include <filesystem>
 #include <memory>
@@ -15,13 +17,13 @@
 namespace yoio {
 namespace {
 
-using test::Call;
 using test::ExpectAllReturned;
 using test::ExpectSameTokens;
 using test::Generate;
 using test::IdsRequest;
 using test::MakeEngine;
 using test::MicroOptions;
+using test::Refusal;
 using test::StreamOutput;
 using test::Submit;
 using testing::HasSubstr;
@@ -138,10 +140,7 @@ TEST(EngineTest, ScoresAgreeWithThemselvesHoweverTheyAreCut) {
 TEST(EngineTest, IdsAreTakenWhileTheirRequestLives) {
   const auto engine = MakeEngine(MicroOptions());
   const auto first = Submit(*engine, IdsRequest("id", 10, kLong), /*hold_after=*/0);
-  const auto second = Call::Make();
-  EXPECT_EQ(engine->Submit(IdsRequest("id", 10, 5), second->outbox()).code(),
-            absl::StatusCode::kAlreadyExists);
-  EXPECT_TRUE(second->outbox()->Take().empty()) << "nothing was accepted";
+  EXPECT_EQ(Refusal(*engine, IdsRequest("id", 10, 5)).code(), absl::StatusCode::kAlreadyExists);
   Request neighbour = IdsRequest("id", 10, 5);
   neighbour.tenant = "neighbour";
   Generate(*engine, neighbour);
@@ -157,24 +156,19 @@ TEST(EngineTest, BadRequestsComeBackAtOnce) {
   options.kv_cache_bytes = (2 << 20) + 8 * 36864;  // 16 rings of 128 KiB and 8 blocks
   options.max_sequences = 16;
   const auto engine = MakeEngine(options);
-  const auto refused = [&](Request request) {
-    const auto call = Call::Make();
-    const absl::Status status = engine->Submit(std::move(request), call->outbox());
-    EXPECT_TRUE(call->outbox()->Take().empty()) << "nothing was accepted";
-    return status;
-  };
   Request outside = IdsRequest("x", 3, 5);
   std::get<std::vector<int32_t>>(outside.prompt)[1] = 256;
-  EXPECT_THAT(std::string(refused(outside).message()), HasSubstr("prompt must hold token ids in [0, 256)"));
-  EXPECT_EQ(refused(IdsRequest("x", 490, 11)).code(), absl::StatusCode::kInvalidArgument);
+  EXPECT_THAT(std::string(Refusal(*engine, outside).message()),
+              HasSubstr("prompt must hold token ids in [0, 256)"));
+  EXPECT_EQ(Refusal(*engine, IdsRequest("x", 490, 11)).code(), absl::StatusCode::kInvalidArgument);
   Request wide = IdsRequest("x", 400, 90);
   wide.n = 16;
-  const absl::Status status = refused(wide);
+  const absl::Status status = Refusal(*engine, wide);
   EXPECT_EQ(status.code(), absl::StatusCode::kInvalidArgument);
   EXPECT_THAT(std::string(status.message()), HasSubstr("whole cache"));
   Request text = IdsRequest("x", 1, 1);
   text.prompt = std::string("text");
-  EXPECT_EQ(refused(text).code(), absl::StatusCode::kUnimplemented);
+  EXPECT_EQ(Refusal(*engine, text).code(), absl::StatusCode::kUnimplemented);
   EXPECT_EQ(engine->Tokenize("text").status().code(), absl::StatusCode::kUnimplemented);
   EXPECT_EQ(engine->Detokenize({1}, true).status().code(), absl::StatusCode::kUnimplemented);
   Generate(*engine, IdsRequest("x", 10, 5));  // the id is free, and everybody else is served
@@ -222,7 +216,7 @@ TEST(EngineCreateTest, TellsHowFarLoadingHasCome) {
 }
 
 TEST(EngineCreateTest, DummyWeightsNeedNothingButAConfig) {
-  const std::string dir = testing::TempDir() + "/engine_test_dummy_model";
+  const std::string dir = absl::StrCat(testing::TempDir(), "/engine_test_dummy_model.", getpid());
   std::filesystem::remove_all(dir);
   std::filesystem::create_directory(dir);
   std::filesystem::copy(YOIO_SOURCE_DIR "/tests/golden/micro_gqa/config.json", dir);

@@ -1,4 +1,6 @@
 // The text side of a whole engine: prompts, output and stop strings through a real tokenizer.
+#include <unistd.h>
+
 #include <filesystem>
 #include <memory>
 #include <string>
@@ -31,7 +33,7 @@ class EngineTextTest : public testing::Test {
  protected:
   static void SetUpTestSuite() {
     namespace fs = std::filesystem;
-    dir_ = new std::string(testing::TempDir() + "/engine_text_test_model");
+    dir_ = new std::string(absl::StrCat(testing::TempDir(), "/engine_text_test_model.", getpid()));
     fs::remove_all(*dir_);
     fs::copy(YOIO_SOURCE_DIR "/tests/golden/micro_gqa", *dir_);
     fs::copy(YOIO_SOURCE_DIR "/tests/engine/testdata/gpt2.json", *dir_ + "/tokenizer.json");

@@ -67,7 +67,6 @@ TEST(OptionsTest, EveryFlagIsRead) {
                                       "--config-override",
                                       "/c.json",
                                       "--tensor-parallel-size=4",
-                                      "--communicator=local",
                                       "--listen",
                                       "[::1]:0",
                                       "--health-listen=off",
@@ -93,7 +92,6 @@ TEST(OptionsTest, EveryFlagIsRead) {
   EXPECT_EQ(options.engine.load_format, LoadFormat::kDummy);
   EXPECT_EQ(options.engine.config_override, "/c.json");
   EXPECT_EQ(options.engine.tensor_parallel_size, 4);
-  EXPECT_EQ(options.communicator, "local");
   EXPECT_EQ(options.listen.ToString(), "[::1]:0");
   EXPECT_FALSE(options.health_listen.has_value());
   EXPECT_FALSE(options.reflection);

@@ -2,16 +2,14 @@
 #include "server/serve.h"
 
 #include <gmock/gmock.h>
-#include <grpcpp/grpcpp.h>
 #include <gtest/gtest.h>
 #include <signal.h>
 #include <unistd.h>
 
 #include <algorithm>
-#include <optional>
+#include <atomic>
 #include <thread>
 
-#include "engine/errors.h"
 #include "server/shutdown_signal.h"
 #include "tests/server/in_process.h"
 
@@ -34,34 +32,39 @@ ParsedOptions AnyPort() {
   return parsed;
 }
 
-// Sends SIGTERM to this process in a moment: made while the engine loads, it comes when the scripted engine,
-// which loads in no time, is served.
-class SignalLater {
+// Answers every request, and sends SIGTERM to its own process when it is asked for its health, which Serve
+// does first when it has begun to wait for signals.
+class SignallingEngine : public ScriptedEngine {
  public:
-  SignalLater()
-      : thread_([] {
-          std::this_thread::sleep_for(std::chrono::milliseconds(300));
-          kill(getpid(), SIGTERM);
-        }) {}
-  ~SignalLater() { thread_.join(); }
+  SignallingEngine() { AnswerWith("x"); }
+  absl::Status health() const override {
+    if (!sent_.exchange(true)) kill(getpid(), SIGTERM);
+    return ScriptedEngine::health();
+  }
 
  private:
-  std::thread thread_;
+  mutable std::atomic<bool> sent_{false};
+};
+
+// Its drain never comes to an end, and a second signal arrives meanwhile.
+class HangingEngine : public SignallingEngine {
+ public:
+  absl::Status Drain(TimePoint) override {
+    kill(getpid(), SIGTERM);
+    std::this_thread::sleep_for(std::chrono::hours(1));
+    return absl::OkStatus();
+  }
 };
 
 TEST(ServeTest, SignalDrainsAndExitsWithZero) {
   CatchShutdownSignals();
   LogCapture log;
-  std::optional<SignalLater> signal;
   testing::internal::CaptureStdout();
   const int code = Serve(
       AnyPort(),
       [&](const EngineOptions& options) -> absl::StatusOr<std::unique_ptr<Engine>> {
         options.on_progress("loading weights", 1, 2);
-        auto engine = std::make_unique<ScriptedEngine>();
-        engine->AnswerWith("x");
-        signal.emplace();
-        return engine;
+        return std::make_unique<SignallingEngine>();
       },
       log.logger);
   const std::string out = testing::internal::GetCapturedStdout();
@@ -146,26 +149,31 @@ TEST(ServeDeathTest, SecondSignalExitsWithThree) {
   EXPECT_EXIT(
       {
         CatchShutdownSignals();
-        // Its Drain hangs, as a drain with a long request would.
-        struct Hanging : ScriptedEngine {
-          absl::Status Drain(TimePoint) override {
-            kill(getpid(), SIGTERM);
-            std::this_thread::sleep_for(std::chrono::hours(1));
-            return absl::OkStatus();
-          }
-        };
-        std::optional<SignalLater> first;
         Serve(
             AnyPort(),
-            [&](const EngineOptions&) -> absl::StatusOr<std::unique_ptr<Engine>> {
-              auto engine = std::make_unique<Hanging>();
-              engine->AnswerWith("x");
-              first.emplace();
-              return engine;
+            [](const EngineOptions&) -> absl::StatusOr<std::unique_ptr<Engine>> {
+              return std::make_unique<HangingEngine>();
             },
             Logger());
       },
       testing::ExitedWithCode(kExitKilled), "killed by a second signal");
+}
+
+TEST(ServeDeathTest, SignalWhileLoadingExitsWithZero) {
+  testing::FLAGS_gtest_death_test_style = "threadsafe";
+  EXPECT_EXIT(
+      {
+        CatchShutdownSignals();
+        Serve(
+            AnyPort(),
+            [](const EngineOptions&) -> absl::StatusOr<std::unique_ptr<Engine>> {
+              kill(getpid(), SIGTERM);
+              std::this_thread::sleep_for(std::chrono::hours(1));
+              return absl::InternalError("");
+            },
+            Logger());
+      },
+      testing::ExitedWithCode(kExitDrained), "stopped while loading");
 }
 
 }  // namespace
