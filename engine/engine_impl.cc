@@ -341,18 +341,15 @@ void EngineImpl::EndChoice(LiveRequest& live, int32_t choice) {
 
 void EngineImpl::Complete(LiveRequest& live) {
   Close(live);
-  SummaryEvent summary;
-  summary.usage.prompt_tokens = static_cast<int32_t>(live.prompt.size());
-  summary.timing = TimingOf(live, Clock::now());
   registry_.Remove(live);
-  live.responder->Complete(std::move(summary));
+  live.responder->Complete(SummaryOf(live, Clock::now()));
 }
 
 void EngineImpl::Fail(LiveRequest& live, absl::Status status) {
   if (live.open_choices == 0) return;
   Close(live);
   registry_.Remove(live);
-  live.responder->Fail(std::move(status));
+  live.responder->Fail(std::move(status), SummaryOf(live, Clock::now()));
 }
 
 void EngineImpl::Close(LiveRequest& live) {

@@ -4,6 +4,8 @@
 
 namespace yoio {
 
+namespace {
+
 Timing TimingOf(const LiveRequest& live, TimePoint now) {
   Timing timing;
   const TimePoint arrival = live.request.arrival;
@@ -30,6 +32,15 @@ Timing TimingOf(const LiveRequest& live, TimePoint now) {
   timing.longest_gap = live.longest_gap;
   timing.longest_gap_step = live.longest_gap_step;
   return timing;
+}
+
+}  // namespace
+
+SummaryEvent SummaryOf(const LiveRequest& live, TimePoint now) {
+  SummaryEvent summary;
+  summary.usage.prompt_tokens = static_cast<int32_t>(live.prompt.size());
+  summary.timing = TimingOf(live, now);
+  return summary;
 }
 
 }  // namespace yoio

@@ -38,8 +38,8 @@ struct LiveRequest : SequenceGroup {
   int32_t queue_length_on_arrival = 0;
 };
 
-// The summary's timing block, as of `now`.
-Timing TimingOf(const LiveRequest& live, TimePoint now);
+// Usage and timing as of `now`; the responder counts the completion tokens.
+SummaryEvent SummaryOf(const LiveRequest& live, TimePoint now);
 
 }  // namespace yoio
 

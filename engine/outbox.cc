@@ -43,13 +43,14 @@ void Outbox::Append(Event event) {
   if (reader != nullptr) reader->Ready();
 }
 
-void Outbox::End(absl::Status status) {
+void Outbox::End(absl::Status status, std::optional<SummaryEvent> so_far) {
   std::shared_ptr<Transport> reader;
   {
     MutexLock lock(mutex_);
     YOIO_CHECK(!ended_) << "a stream ends once";
     ended_ = true;
     end_ = std::move(status);
+    so_far_ = std::move(so_far);
     reader = WakeReader();
   }
   if (reader != nullptr) reader->Ready();
@@ -58,7 +59,8 @@ void Outbox::End(absl::Status status) {
 Outbox::Taken Outbox::Take() {
   std::shared_ptr<Transport> done;  // dies outside the lock
   MutexLock lock(mutex_);
-  Taken taken{std::exchange(events_, {}), std::exchange(end_, std::nullopt)};
+  Taken taken{std::exchange(events_, {}), std::exchange(end_, std::nullopt),
+              std::exchange(so_far_, std::nullopt)};
   tokens_ = 0;
   bytes_ = 0;
   if (full_since_) blocked_ += Clock::now() - *full_since_;

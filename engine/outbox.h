@@ -35,8 +35,9 @@ class Outbox {
   static constexpr size_t kMaxBytes = size_t{64} << 10;
 
   struct Taken {
-    std::vector<Event> events;        // in order
-    std::optional<absl::Status> end;  // set once, after the last event: how the stream ends
+    std::vector<Event> events;           // in order
+    std::optional<absl::Status> end;     // set once, after the last event: how the stream ends
+    std::optional<SummaryEvent> so_far;  // beside an error, when the request had been queued
 
     bool empty() const { return events.empty() && !end.has_value(); }
   };
@@ -44,8 +45,8 @@ class Outbox {
   explicit Outbox(std::shared_ptr<Transport> transport) : transport_(std::move(transport)) {}
 
   void Append(Event event);
-  // Nothing may be appended after it.
-  void End(absl::Status status);
+  // Nothing may be appended after it. A failed request may say how far it came.
+  void End(absl::Status status, std::optional<SummaryEvent> so_far = std::nullopt);
 
   // Everything that is waiting. An empty result re-arms Transport::Ready. The reader calls it after Ready,
   // and again until it is empty; it holds its own reference to the transport meanwhile. After the end has
@@ -74,6 +75,7 @@ class Outbox {
   std::shared_ptr<Transport> transport_ ABSL_GUARDED_BY(mutex_);  // null once the end has been taken
   std::vector<Event> events_ ABSL_GUARDED_BY(mutex_);
   std::optional<absl::Status> end_ ABSL_GUARDED_BY(mutex_);
+  std::optional<SummaryEvent> so_far_ ABSL_GUARDED_BY(mutex_);
   bool reader_busy_ ABSL_GUARDED_BY(mutex_) = false;  // told, and has not found the outbox empty since
   bool ended_ ABSL_GUARDED_BY(mutex_) = false;
   int tokens_ ABSL_GUARDED_BY(mutex_) = 0;

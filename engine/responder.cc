@@ -36,9 +36,9 @@ void Responder::Finish(int32_t choice, Ending ending) { Post(Arrival{choice, std
 
 void Responder::Complete(SummaryEvent summary) { Post(Event(summary), /*last=*/true); }
 
-void Responder::Fail(absl::Status status) {
+void Responder::Fail(absl::Status status, std::optional<SummaryEvent> so_far) {
   YOIO_CHECK(!status.ok()) << "a failure needs an error";
-  Post(std::move(status), /*last=*/true);
+  Post(Failure{std::move(status), std::move(so_far)}, /*last=*/true);
 }
 
 bool Responder::full() const {
@@ -93,7 +93,10 @@ void Responder::Process(Event& event) {
   if (last) outbox_->End(absl::OkStatus());
 }
 
-void Responder::Process(absl::Status& status) { outbox_->End(std::move(status)); }
+void Responder::Process(Failure& failure) {
+  if (failure.so_far) failure.so_far->usage.completion_tokens = tokens_sent();
+  outbox_->End(std::move(failure.status), std::move(failure.so_far));
+}
 
 void Responder::Process(Arrival& arrival) {
   Choice& choice = choices_[arrival.choice];

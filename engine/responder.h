@@ -66,7 +66,7 @@ class Responder : public std::enable_shared_from_this<Responder> {
   // The last call: every choice has ended. Fills usage.completion_tokens by what was delivered.
   void Complete(SummaryEvent summary);
   // Or the last call: the request failed. Text held back is not delivered.
-  void Fail(absl::Status status);
+  void Fail(absl::Status status, std::optional<SummaryEvent> so_far = std::nullopt);
 
   // The reader is behind: the sequence must not be scheduled. The inbox is held to the bounds of the outbox,
   // so that a busy text pool slows the engine down as well.
@@ -84,7 +84,11 @@ class Responder : public std::enable_shared_from_this<Responder> {
     std::optional<TokenRecord> token;
     std::optional<Ending> ending;
   };
-  using Message = std::variant<Event, Arrival, absl::Status>;
+  struct Failure {
+    absl::Status status;
+    std::optional<SummaryEvent> so_far;
+  };
+  using Message = std::variant<Event, Arrival, Failure>;
 
   // One of the request's n outputs.
   struct Choice {
@@ -100,7 +104,7 @@ class Responder : public std::enable_shared_from_this<Responder> {
 
   void Process(Event& event);
   void Process(Arrival& arrival);
-  void Process(absl::Status& status);
+  void Process(Failure& failure);
   // Appends what may be shown of `piece` to `text`. Returns the stop string that ended the choice with it.
   std::optional<int> Show(Choice& choice, std::string_view piece, std::string& text);
   std::optional<int> ShowRest(Choice& choice, std::string& text);

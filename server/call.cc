@@ -103,6 +103,7 @@ Outbox::Taken Call::Take() {
   for (const Event& event : taken.events) {
     if (const auto* summary = std::get_if<SummaryEvent>(&event)) summary_ = *summary;
   }
+  if (taken.so_far) summary_ = taken.so_far;
   return taken;
 }
 
@@ -110,7 +111,6 @@ void Call::NoteSent(const Event& event) {
   if (std::holds_alternative<AcceptedEvent>(event)) accepted_ = true;
   if (const auto* delta = std::get_if<DeltaEvent>(&event)) {
     tokens_sent_ += delta->num_tokens;
-    if (!first_token_) first_token_ = Clock::now();
   }
 }
 
@@ -145,10 +145,8 @@ grpc::Status Call::Close(const absl::Status& status) {
 
 void Call::AddTimingTrailer() {
   v1::Timing timing;
+  ToProto(summary_ ? summary_->timing : Timing{}, view_, timing);
   ToProto(Clock::now() - arrival_, *timing.mutable_total());
-  if (first_token_) ToProto(*first_token_ - arrival_, *timing.mutable_time_to_first_token());
-  timing.set_server_version(kVersion);
-  timing.set_model_revision(core_.model.info->revision);
   context_.AddTrailingMetadata("yoio-timing-bin", timing.SerializeAsString());
 }
 

@@ -106,7 +106,6 @@ class Call {
 
   bool accepted_ = false;
   int64_t tokens_sent_ = 0;
-  std::optional<TimePoint> first_token_;
   std::optional<SummaryEvent> summary_;
   std::atomic<bool> owns_id_{false};  // id_ is in core_.live_ids because of this call
 };

@@ -35,6 +35,7 @@ class GetServerInfoResponse;
 class ScoreRequest;
 class ScoreResponse;
 class ServerLimits;
+class Timing;
 }  // namespace v1
 
 // The model as callers know it. `info` outlives it.
@@ -70,6 +71,7 @@ void AppendResponses(Event event, const EventView& view, std::vector<v1::ScoreRe
 // Adds `event` to a whole answer. Progress is left out.
 void MergeIntoAnswer(Event event, const EventView& view, v1::GenerateOnceResponse& answer);
 
+void ToProto(const Timing& timing, const EventView& view, v1::Timing& out);
 void ToProto(const Load& load, v1::GetLoadResponse& out);
 void ToProto(const ServedModel& model, v1::GetModelInfoResponse& out);
 void ToProto(const Limits& limits, const ModelInfo& model, Duration stall_timeout, v1::ServerLimits& out);

@@ -91,36 +91,11 @@ void SetMatchedStop(FinishedEvent& event, Message& out) {
   }
 }
 
-void SetTiming(const Timing& timing, const EventView& view, v1::Timing& out) {
-  ToProto(timing.total, *out.mutable_total());
-  ToProto(timing.tokenize, *out.mutable_tokenize());
-  ToProto(timing.queue, *out.mutable_queue());
-  ToProto(timing.prefill, *out.mutable_prefill());
-  ToProto(timing.time_to_first_token, *out.mutable_time_to_first_token());
-  ToProto(timing.decode, *out.mutable_decode());
-  if (timing.time_per_output_token > Duration::zero()) {
-    ToProto(timing.time_per_output_token, *out.mutable_time_per_output_token());
-  }
-  if (timing.longest_gap > Duration::zero()) {
-    ToProto(timing.longest_gap, *out.mutable_longest_gap());
-    out.set_longest_gap_step(timing.longest_gap_step);
-  }
-  ToProto(timing.blocked_on_client, *out.mutable_blocked_on_client());
-  if (view.deadline != TimePoint::max()) {
-    ToProto(std::max(view.deadline - Clock::now(), Duration::zero()), *out.mutable_deadline_left());
-  }
-  out.set_prefill_chunks(timing.prefill_chunks);
-  out.set_decode_steps(timing.decode_steps);
-  out.set_queue_length_on_arrival(timing.queue_length_on_arrival);
-  out.set_server_version(kVersion);
-  out.set_model_revision(view.model->info->revision);
-}
-
 void SetSummary(const SummaryEvent& event, const EventView& view, v1::Summary& out) {
   out.mutable_usage()->set_prompt_tokens(event.usage.prompt_tokens);
   out.mutable_usage()->set_cached_tokens(event.usage.cached_tokens);
   out.mutable_usage()->set_completion_tokens(event.usage.completion_tokens);
-  SetTiming(event.timing, view, *out.mutable_timing());
+  ToProto(event.timing, view, *out.mutable_timing());
 }
 
 void SetProgress(const ProgressEvent& event, v1::Progress& out) {
@@ -201,6 +176,31 @@ void MergeIntoAnswer(Event event, const EventView& view, v1::GenerateOnceRespons
                  [](ProgressEvent&) {},
              },
              event);
+}
+
+void ToProto(const Timing& timing, const EventView& view, v1::Timing& out) {
+  ToProto(timing.total, *out.mutable_total());
+  ToProto(timing.tokenize, *out.mutable_tokenize());
+  ToProto(timing.queue, *out.mutable_queue());
+  ToProto(timing.prefill, *out.mutable_prefill());
+  ToProto(timing.time_to_first_token, *out.mutable_time_to_first_token());
+  ToProto(timing.decode, *out.mutable_decode());
+  if (timing.time_per_output_token > Duration::zero()) {
+    ToProto(timing.time_per_output_token, *out.mutable_time_per_output_token());
+  }
+  if (timing.longest_gap > Duration::zero()) {
+    ToProto(timing.longest_gap, *out.mutable_longest_gap());
+    out.set_longest_gap_step(timing.longest_gap_step);
+  }
+  ToProto(timing.blocked_on_client, *out.mutable_blocked_on_client());
+  if (view.deadline != TimePoint::max()) {
+    ToProto(std::max(view.deadline - Clock::now(), Duration::zero()), *out.mutable_deadline_left());
+  }
+  out.set_prefill_chunks(timing.prefill_chunks);
+  out.set_decode_steps(timing.decode_steps);
+  out.set_queue_length_on_arrival(timing.queue_length_on_arrival);
+  out.set_server_version(kVersion);
+  out.set_model_revision(view.model->info->revision);
 }
 
 }  // namespace yoio

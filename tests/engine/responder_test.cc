@@ -231,6 +231,18 @@ TEST_F(ResponderTest, AFailureEndsTheStreamAfterWhatCameBefore) {
   EXPECT_EQ(responder_->tokens_sent(), 4);
 }
 
+TEST_F(ResponderTest, AFailureSaysHowFarItCame) {
+  Start(Options());
+  Say("abc");
+  SummaryEvent so_far;
+  so_far.timing.prefill_chunks = 7;
+  responder_->Fail(absl::CancelledError("the client left"), so_far);
+  std::optional<SummaryEvent> taken;
+  while (!taken) taken = outbox_->Take().so_far;
+  EXPECT_EQ(taken->usage.completion_tokens, 3);
+  EXPECT_EQ(taken->timing.prefill_chunks, 7);
+}
+
 TEST_F(ResponderTest, IsFullByWhatWaitsInTheInboxOrTheOutbox) {
   Start(Options());
   BoundedQueue<bool> entered(1), open(1);

@@ -160,7 +160,9 @@ TEST(GenerateTest, FailureAfterAcceptedTellsHowFarItCame) {
   request->Accept();
   request->SendText(0, "abc", 3);
   request->SendText(1, "d", 1);
-  request->End(WithReason(absl::StatusCode::kAborted, kReasonSlowReader, "the reader is too slow"));
+  SummaryEvent so_far;
+  so_far.timing.time_to_first_token = std::chrono::milliseconds(250);
+  request->End(WithReason(absl::StatusCode::kAborted, kReasonSlowReader, "the reader is too slow"), so_far);
   const grpc::Status status = stream.ReadAll();
   EXPECT_EQ(status.error_code(), grpc::ABORTED);
   EXPECT_EQ(stream.text, "abcd");
@@ -170,7 +172,7 @@ TEST(GenerateTest, FailureAfterAcceptedTellsHowFarItCame) {
   v1::Timing timing;
   ASSERT_TRUE(timing.ParseFromString(stream.Trailer("yoio-timing-bin")));
   EXPECT_TRUE(timing.has_total());
-  EXPECT_TRUE(timing.has_time_to_first_token());
+  EXPECT_EQ(timing.time_to_first_token().nanos(), 250'000'000);
 }
 
 TEST(GenerateTest, QueueFullCarriesPushback) {

@@ -36,12 +36,12 @@ void ScriptedRequest::Complete(int prompt_tokens, int completion_tokens) {
   End(absl::OkStatus());
 }
 
-bool ScriptedRequest::End(absl::Status status) {
+bool ScriptedRequest::End(absl::Status status, std::optional<SummaryEvent> so_far) {
   {
     MutexLock lock(mutex_);
     if (std::exchange(ended_, true)) return false;
   }
-  outbox_->End(std::move(status));
+  outbox_->End(std::move(status), std::move(so_far));
   return true;
 }
 

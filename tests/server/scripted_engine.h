@@ -30,7 +30,7 @@ class ScriptedRequest {
   // Summary and OK.
   void Complete(int prompt_tokens = 3, int completion_tokens = 1);
   // Ends the stream unless it has ended. Returns whether it had not.
-  bool End(absl::Status status);
+  bool End(absl::Status status, std::optional<SummaryEvent> so_far = std::nullopt);
   bool ended() const {
     MutexLock lock(mutex_);
     return ended_;
