@@ -1,4 +1,4 @@
-// Engine::Create: from a checkpoint directory to an engine that has run its first step.
+// Engine::Create: from a checkpoint directory to an engine that waits for its first request.
 #include <filesystem>
 #include <utility>
 
@@ -42,31 +42,6 @@ ModelInfo Describe(const EngineOptions& options, const ModelConfig& config, cons
           .default_max_tokens = options.default_max_tokens};
 }
 
-// One step through every layer and the sampler, so that the first request finds memory mapped and scratch
-// grown.
-absl::Status WarmUp(WorkerGroup& workers) {
-  StepPlan plan;
-  plan.admitted.push_back({.slot = 0, .sampling = {}, .stop_ids = {}, .prompt_ids = {}, .output_ids = {}});
-  plan.new_blocks = {0};
-  plan.sequences.push_back({.slot = 0,
-                            .token_begin = 0,
-                            .token_count = 1,
-                            .start_position = 0,
-                            .new_block_begin = 0,
-                            .new_block_count = 1});
-  plan.token_ids = {0};
-  plan.positions = {0};
-  plan.num_prompt_tokens = 1;
-  plan.output_tokens = {0};
-  plan.samples.push_back(
-      {.output_row = 0, .slot = 0, .sample_index = 0, .output_position = 0, .logprob = true, .top_n = 0});
-  workers.Submit(std::move(plan));
-  YOIO_ASSIGN_OR_RETURN(const StepResult result, workers.Wait());
-  if (result.samples.size() == 1 && !result.samples[0].invalid) return absl::OkStatus();
-  return absl::InternalError(
-      "the model's first step produced a logit that is not a number: are the weights sound?");
-}
-
 }  // namespace
 
 absl::StatusOr<MemoryPlan> Engine::DryRun(const EngineOptions& options) {
@@ -80,10 +55,8 @@ absl::StatusOr<MemoryPlan> Engine::DryRun(const EngineOptions& options) {
 }
 
 absl::StatusOr<std::unique_ptr<Engine>> Engine::Create(const EngineOptions& options) {
-  if (options.device == Device::kCuda) {
-    YOIO_RETURN_IF_ERROR(kernels::MakeBackend(kernels::DeviceKind::kCuda, 0).status());
-  }
-  YOIO_ASSIGN_OR_RETURN(auto backend, kernels::MakeBackend(kernels::DeviceKind::kCpu, 0));
+  const auto kind = options.device == Device::kCuda ? kernels::DeviceKind::kCuda : kernels::DeviceKind::kCpu;
+  YOIO_ASSIGN_OR_RETURN(auto backend, kernels::MakeBackend(kind, 0));
   return CreateEngine(options, std::move(backend));
 }
 
@@ -115,7 +88,6 @@ absl::StatusOr<std::unique_ptr<Engine>> CreateEngine(const EngineOptions& option
     };
   }
   YOIO_ASSIGN_OR_RETURN(parts.workers, WorkerGroup::Create(workers));
-  YOIO_RETURN_IF_ERROR(WarmUp(*parts.workers));
 
   parts.memory = sizing.memory;
   parts.model =
