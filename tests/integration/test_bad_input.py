@@ -193,8 +193,8 @@ def test_a_compressed_request_is_refused(server, algorithm):
 
 
 def test_an_oversized_answer_names_generate(server):
-    # 20 alternatives beside each of 3,500 prompt tokens pass 1 MiB.
-    wanted = request(prompt_ids=[5] * 3500, max_tokens=1, prompt_logprobs=True, top_logprobs=20)
+    # 20 alternatives beside each of 6,000 prompt tokens pass 1 MiB.
+    wanted = request(prompt_ids=[5] * 6000, max_tokens=1, prompt_logprobs=True, top_logprobs=20)
     error = expect_error(
         lambda: server.stub.GenerateOnce(request_pb2.GenerateOnceRequest(request=wanted), timeout=60),
         INVALID,
