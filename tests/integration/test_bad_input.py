@@ -39,7 +39,7 @@ BAD_REQUESTS = [
     ("empty text", request(""), INVALID, "BAD_VALUE", "prompt"),
     ("empty ids", request(prompt_ids=[]), INVALID, "BAD_VALUE", "prompt"),
     ("an id past the vocabulary", request(prompt_ids=[5, 4096]), INVALID, "BAD_VALUE", "4096"),
-    ("a negative id", request(prompt_ids=[5, -1]), INVALID, "BAD_VALUE", "-1"),
+    ("a negative id", request(prompt_ids=[5, -1]), INVALID, "BAD_VALUE", "token ids"),
     ("more tokens than fit", request(TEXT, max_tokens=1 << 30), INVALID, "PROMPT_TOO_LONG", "max_tokens"),
     ("a prompt longer than fits", request(prompt_ids=[5] * 200000), INVALID, "PROMPT_TOO_LONG", "prompt"),
     ("temperature NaN", request(TEXT, temperature=NAN), INVALID, "BAD_VALUE", "temperature"),
