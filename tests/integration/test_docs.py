@@ -1,17 +1,20 @@
-"""The Python client of docs/clients.md, as it stands there."""
+"""The Python client of README.md and docs/clients.md, as it stands there."""
 
 import re
 import subprocess
 import sys
 
+import pytest
+
 from yoio_server import PROTO, clean_environment
 
-DOCS = PROTO.parent / "docs" / "clients.md"
 ADDRESS = "127.0.0.1:50051"
 
 
-def test_the_python_client_runs(server, tmp_path):
-    code = re.search(r"```python\n(import grpc\n.*?)```", DOCS.read_text(), re.DOTALL).group(1)
+@pytest.mark.parametrize("page", ["README.md", "docs/clients.md"])
+def test_the_python_client_runs(server, tmp_path, page):
+    text = (PROTO.parent / page).read_text()
+    code = re.search(r"```python\n(import grpc\n.*?)```", text, re.DOTALL).group(1)
     assert len(code.splitlines()) == 12 and ADDRESS in code
     files = sorted(str(path.relative_to(PROTO)) for path in PROTO.glob("yoio/v1/*.proto"))
     subprocess.run(
