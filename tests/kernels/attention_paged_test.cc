@@ -24,8 +24,7 @@ struct Shape {
 constexpr Shape kShapes[] = {
     {.heads = 4, .kv_heads = 4, .head_dim = 16},  {.heads = 8, .kv_heads = 4, .head_dim = 64, .gap = 9},
     {.heads = 3, .kv_heads = 1, .head_dim = 128}, {.heads = 7, .kv_heads = 1, .head_dim = 32, .gap = 16},
-    {.heads = 4, .kv_heads = 2, .head_dim = 6},
-    {.heads = 50, .kv_heads = 1, .head_dim = 16},
+    {.heads = 4, .kv_heads = 2, .head_dim = 6},   {.heads = 50, .kv_heads = 1, .head_dim = 16},
 };
 
 // Two sequences in a paged cache, their blocks in no order among blocks of NaN. Tokens past a sequence's
