@@ -76,7 +76,8 @@ absl::Status Model::Embed() {
   return absl::OkStatus();
 }
 
-// From `layer` on only output rows run. `h` still holds m, which the indexer's queries come from.
+// From `layer` on only output rows run, all of them on the skinny product: most often each prompt has one.
+// `h` still holds m, which the indexer's queries come from.
 void Model::NarrowToOutputRows(int layer) {
   const int hidden = config_.hidden_size, num_rows = inputs_.num_output_rows;
   const auto gather = [&](const kernels::Buffer& from, const kernels::Buffer& to) {
@@ -86,7 +87,7 @@ void Model::NarrowToOutputRows(int layer) {
   gather(act_.h, act_.memory);
   gather(act_.x, act_.delta);
   std::swap(act_.x, act_.delta);
-  rows_ = {Rows::kOutput, num_rows, inputs_.num_prompt_output_rows};
+  rows_ = {Rows::kOutput, num_rows, /*prompt_count=*/0};
   parts_.backend->ResidualRmsNorm({.x = act_.x.As<float>(),
                                    .delta = nullptr,
                                    .weight = parts_.weights->layers[layer].input_norm,
@@ -198,9 +199,9 @@ void Model::SelectTile(int number, int first_row, int num_rows, int32_t* count, 
   const int64_t score_stride = static_cast<int64_t>(geometry.max_blocks_per_sequence) * kernels::kBlockTokens;
   int32_t* positions = act_.index_positions.As<int32_t>() + static_cast<int64_t>(first_row) * indexer.top_k;
 
-  const int prompt_rows = std::clamp(rows_.prompt_count - first_row, 0, num_rows);
   MatMul(act_.memory.As<float>() + static_cast<int64_t>(first_row) * config_.hidden_size,
-         parts_.weights->memory.index_q, act_.index_q.As<float>(), {rows_.kind, num_rows, prompt_rows});
+         parts_.weights->memory.index_q, act_.index_q.As<float>(),
+         {rows_.kind, num_rows, rows_.prompt_count});
   parts_.backend->IndexScores({.q = act_.index_q.As<float>(),
                                .keys = parts_.cache->index_keys(number),
                                .block_tables = inputs_.block_tables(),
@@ -328,14 +329,13 @@ absl::Status Model::Logits(LogitsSink sink) {
   const Shard& shard = parts_.shard;
   for (int first = 0; first < rows_.count; first += kLogitsTile) {
     const int count = std::min(kLogitsTile, rows_.count - first);
-    const RowSet tile{rows_.kind, count, std::clamp(rows_.prompt_count - first, 0, count)};
     float* logits = act_.logits.As<float>();
     // The last rank's shard may be narrower than its share of the gathered row.
     parts_.backend->MatMul({.x = act_.h.As<float>() + static_cast<int64_t>(first) * config_.hidden_size,
                             .x_stride = config_.hidden_size,
                             .w = parts_.weights->lm_head,
-                            .num_rows = tile.count,
-                            .num_prompt_rows = tile.prompt_count,
+                            .num_rows = count,
+                            .num_prompt_rows = rows_.prompt_count,
                             .y = logits,
                             .y_stride = shard.vocab_stride},
                            *parts_.stream);

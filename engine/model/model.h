@@ -54,7 +54,7 @@ class Model {
   struct RowSet {
     Rows kind;
     int count;
-    int prompt_count;  // those given in the prompt come first
+    int prompt_count;  // leading rows on the blocked product: prompt tokens, in layers that run all rows
   };
 
   absl::Status Embed();

@@ -1,6 +1,5 @@
 #include "engine/model/step_inputs.h"
 
-#include <algorithm>
 
 #include "base/check.h"
 #include "base/status.h"
@@ -63,9 +62,6 @@ void StepInputs::Load(const StepPlan& plan, const std::vector<int32_t>& previous
   num_tokens = static_cast<int>(plan.token_ids.size());
   num_prompt_tokens = plan.num_prompt_tokens;
   num_output_rows = static_cast<int>(plan.output_tokens.size());
-  num_prompt_output_rows = static_cast<int>(
-      std::lower_bound(plan.output_tokens.begin(), plan.output_tokens.end(), num_prompt_tokens) -
-      plan.output_tokens.begin());
 
   host_ids_ = plan.token_ids;
   for (int32_t& id : host_ids_) {

@@ -31,7 +31,6 @@ class StepInputs {
   int num_tokens = 0;
   int num_prompt_tokens = 0;
   int num_output_rows = 0;
-  int num_prompt_output_rows = 0;
 
   // Device arrays; [num_tokens] or [num_output_rows].
   const int32_t* token_ids() const { return token_ids_.As<int32_t>(); }
