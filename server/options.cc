@@ -101,7 +101,7 @@ std::vector<Flag> MakeFlags(ServerOptions& o) {
       {"max-model-len", "TOKENS", "Most tokens of prompt and output together.",
        IntValue(e.max_model_len, 0, 1 << 30, "the model's own")},
 
-      {"device", "WHAT", "cpu, cuda, or auto: cuda where there is one.",
+      {"device", "WHAT", "cpu, cuda, or auto: the fastest that this build has.",
        ChoiceValue<Device>(e.device,
                            {{"auto", Device::kAuto}, {"cpu", Device::kCpu}, {"cuda", Device::kCuda}}),
        "Hardware"},
