@@ -49,7 +49,7 @@ class Sampler {
   Scratch NewScratch() const;
 
   // `logits` [vocab], raw fp32. Does not change the sampler: call Record for each drawn token afterwards, in
-  // order. Greedy without adjustments reads the logits once; see docs/benchmarks.md for the rest.
+  // order. Greedy without adjustments reads the logits once.
   SampledToken Sample(const SampleRow& row, const float* logits, Scratch& scratch) const;
   // Adds a drawn token to the history of its slot.
   void Record(int slot, int32_t id);
