@@ -31,11 +31,15 @@ test-sanitizers: packages-build packages-test packages-sanitizers build/venv/.do
 	@$(CTEST) --test-dir build/cpu-tsan
 
 .PHONY: cuda
-cuda: packages-build  ## compile and link the CUDA targets (needs nvcc, cuBLAS and NCCL)
+cuda: packages-build  ## build everything for GPUs into build/cuda, to run there or on another machine (needs nvcc)
 	@scripts/build.sh cuda
 
+.PHONY: test-cuda
+test-cuda: packages-test cuda build/venv/.done  ## run every test on that build: on the GPU too, where there is one
+	@$(CTEST) --test-dir build/cuda
+
 .PHONY: bench
-bench: build  ## measure kernels and whole steps on this machine
+bench: packages-build  ## measure kernels and whole steps on this machine: its GPU, or its CPU
 	@scripts/bench.sh
 
 # Python packages that the tests need and the distribution lacks.

@@ -31,11 +31,14 @@ std::vector<double> SampleSeconds(const Body& body) {
   return seconds;
 }
 
+inline double Median(std::vector<double> values) {
+  std::nth_element(values.begin(), values.begin() + values.size() / 2, values.end());
+  return values[values.size() / 2];
+}
+
 template <typename Body>
 double MedianSeconds(const Body& body) {
-  std::vector<double> seconds = SampleSeconds(body);
-  std::nth_element(seconds.begin(), seconds.begin() + seconds.size() / 2, seconds.end());
-  return seconds[seconds.size() / 2];
+  return Median(SampleSeconds(body));
 }
 
 // The least of the samples: for ceilings, which nothing that disturbs the machine may lower.

@@ -1,8 +1,8 @@
 #include "bench/report.h"
 
+#include <algorithm>
 #include <cstdio>
 #include <fstream>
-#include <thread>
 #include <utility>
 
 #include "nlohmann/json.hpp"
@@ -10,36 +10,49 @@
 namespace yoio::bench {
 namespace {
 
-std::string ProcessorName() {
-  std::ifstream file("/proc/cpuinfo");
-  std::string line;
-  while (std::getline(file, line)) {
-    if (line.rfind("model name", 0) == 0) return line.substr(line.find(':') + 2);
-  }
-  return "unknown processor";
-}
-
-bool IsTime(const Result& result) { return result.unit == "us"; }
+bool IsCost(const Result& result) { return result.is_cost || result.unit == "us"; }
 
 double Ratio(const Result& result) {
   if (result.floor == 0) return 0;
-  return IsTime(result) ? result.floor / result.value : result.value / result.floor;
+  return IsCost(result) ? result.floor / result.value : result.value / result.floor;
 }
 
 }  // namespace
 
-Report::Report(int argc, char** argv)
-    : hardware_(ProcessorName() + ", " + std::to_string(std::thread::hardware_concurrency()) + " threads") {
+std::string ProcessorName(int threads) {
+  std::string name = "unknown processor";
+  std::ifstream file("/proc/cpuinfo");
+  std::string line;
+  while (std::getline(file, line)) {
+    if (line.rfind("model name", 0) != 0) continue;
+    name = line.substr(line.find(':') + 2);
+    break;
+  }
+  return name + ", " + std::to_string(threads) + " threads";
+}
+
+Report::Report(std::string hardware, int argc, char** argv) : hardware_(std::move(hardware)) {
   for (int i = 0; i < argc; ++i) command_ += (i > 0 ? " " : "") + std::string(argv[i]);
-  std::printf("%s\n%-40s %14s %-9s %14s %7s\n", hardware_.c_str(), "name", "value", "unit", "floor", "ratio");
+  std::printf("%s\n%-52s %14s %-9s %14s %7s\n", hardware_.c_str(), "name", "value", "unit", "floor", "ratio");
 }
 
 void Report::Add(Result result) {
-  std::printf("%-40s %14.1f %-9s", result.name.c_str(), result.value, result.unit.c_str());
-  if (result.floor > 0) std::printf(" %14.1f %7.2f", result.floor, Ratio(result));
+  const int digits = result.unit == "x" ? 3 : 1;
+  std::printf("%-52s %14.*f %-9s", result.name.c_str(), digits, result.value, result.unit.c_str());
+  if (result.floor > 0) std::printf(" %14.*f %7.2f", digits, result.floor, Ratio(result));
   std::printf("\n");
   std::fflush(stdout);
   results_.push_back(std::move(result));
+}
+
+bool Report::Has(const std::string& name) const {
+  return std::any_of(results_.begin(), results_.end(),
+                     [&](const Result& result) { return result.name == name; });
+}
+
+void Report::Note(const std::string& line) {
+  std::printf("%s\n", line.c_str());
+  std::fflush(stdout);
 }
 
 bool Report::Write(const std::string& path) const {

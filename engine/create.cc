@@ -42,12 +42,27 @@ ModelInfo Describe(const EngineOptions& options, const ModelConfig& config, cons
           .default_max_tokens = options.default_max_tokens};
 }
 
+// The device that the options name. With `auto` that is a GPU that this build can use and on which the model
+// fits, else the CPU.
+absl::StatusOr<std::unique_ptr<kernels::Backend>> ChooseDevice(const EngineOptions& options,
+                                                               const ModelConfig& config) {
+  if (options.device == Device::kCpu) return kernels::MakeBackend(kernels::DeviceKind::kCpu, 0);
+  auto gpu = kernels::MakeBackend(kernels::DeviceKind::kCuda, 0);
+  if (options.device == Device::kCuda) return gpu;
+  absl::Status refusal = gpu.status();
+  if (gpu.ok()) refusal = PlanMemory(options, config, **gpu).status();
+  if (gpu.ok() && !absl::IsResourceExhausted(refusal)) return gpu;
+  if (!absl::IsUnimplemented(refusal) && options.on_fallback) options.on_fallback(refusal);
+  return kernels::MakeBackend(kernels::DeviceKind::kCpu, 0);
+}
+
 }  // namespace
 
 absl::StatusOr<MemoryPlan> Engine::DryRun(const EngineOptions& options) {
   YOIO_ASSIGN_OR_RETURN(const ModelConfig config,
                         ReadModelConfig(options.model_dir, options.config_override));
-  YOIO_ASSIGN_OR_RETURN(const Sizing sizing, PlanMemory(options, config));
+  YOIO_ASSIGN_OR_RETURN(const auto backend, ChooseDevice(options, config));
+  YOIO_ASSIGN_OR_RETURN(const Sizing sizing, PlanMemory(options, config, *backend));
   if (options.load_format != LoadFormat::kDummy) {
     YOIO_RETURN_IF_ERROR(Checkpoint::Open(options.model_dir).status());
   }
@@ -55,8 +70,9 @@ absl::StatusOr<MemoryPlan> Engine::DryRun(const EngineOptions& options) {
 }
 
 absl::StatusOr<std::unique_ptr<Engine>> Engine::Create(const EngineOptions& options) {
-  const auto kind = options.device == Device::kCuda ? kernels::DeviceKind::kCuda : kernels::DeviceKind::kCpu;
-  YOIO_ASSIGN_OR_RETURN(auto backend, kernels::MakeBackend(kind, 0));
+  YOIO_ASSIGN_OR_RETURN(const ModelConfig config,
+                        ReadModelConfig(options.model_dir, options.config_override));
+  YOIO_ASSIGN_OR_RETURN(auto backend, ChooseDevice(options, config));
   return CreateEngine(options, std::move(backend));
 }
 
@@ -67,21 +83,25 @@ absl::StatusOr<std::unique_ptr<Engine>> CreateEngine(const EngineOptions& option
   parts.backend = std::move(backend);
   YOIO_ASSIGN_OR_RETURN(ModelConfig config, ReadModelConfig(options.model_dir, options.config_override));
   parts.config = std::make_unique<ModelConfig>(std::move(config));
+  if (parts.backend->captures() && options.tensor_parallel_size > 1) {
+    return absl::InvalidArgumentError(absl::StrCat("--tensor-parallel-size on ",
+                                                   std::string(parts.backend->name()), ": expected 1, got ",
+                                                   options.tensor_parallel_size));
+  }
   YOIO_ASSIGN_OR_RETURN(const SamplingParams defaults, ReadSamplingDefaults(options.model_dir));
   YOIO_ASSIGN_OR_RETURN(parts.tokenizer, LoadTokenizer(options, *parts.config));
   std::unique_ptr<Checkpoint> checkpoint;
   if (options.load_format != LoadFormat::kDummy) {
     YOIO_ASSIGN_OR_RETURN(checkpoint, Checkpoint::Open(options.model_dir));
   }
-  YOIO_ASSIGN_OR_RETURN(const Sizing sizing, PlanMemory(options, *parts.config));
-  parts.depth = options.pipeline_depth > 0 ? options.pipeline_depth : 1;
+  YOIO_ASSIGN_OR_RETURN(const Sizing sizing, PlanMemory(options, *parts.config, *parts.backend));
+  parts.depth = sizing.limits.depth;
   WorkerGroupOptions workers{.worker = {.config = parts.config.get(),
                                         .checkpoint = checkpoint.get(),
                                         .sizing = sizing,
                                         .backend = parts.backend.get()},
                              .world = options.tensor_parallel_size,
-                             .threads = sizing.memory.threads,
-                             .depth = parts.depth};
+                             .threads = sizing.memory.threads};
   if (options.on_progress) {
     workers.worker.progress = [&options](int64_t done, int64_t total) {
       options.on_progress("loading weights", done, total);
@@ -94,7 +114,7 @@ absl::StatusOr<std::unique_ptr<Engine>> CreateEngine(const EngineOptions& option
       Describe(options, *parts.config, sizing, defaults, checkpoint.get(), parts.tokenizer != nullptr);
   parts.limits = {.max_request_bytes = options.max_request_bytes,
                   .max_sequences = options.max_sequences,
-                  .max_step_tokens = options.max_step_tokens,
+                  .max_step_tokens = sizing.limits.max_step_tokens,
                   .max_request_time = options.max_request_time};
   parts.scheduler = {.block_tokens = kernels::kBlockTokens,
                      .num_blocks = sizing.cache.num_blocks,

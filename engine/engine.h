@@ -16,6 +16,7 @@
 
 namespace yoio {
 
+// kAuto: a GPU that this build can use and on which the model fits, else the CPU.
 enum class Device { kAuto, kCpu, kCuda };
 enum class LoadFormat { kAuto, kDummy };
 
@@ -30,7 +31,7 @@ struct EngineOptions {
   int64_t kv_cache_bytes = 0;  // per rank; 0: from the memory that is free
   int max_model_len = 0;       // 0: the model's own
   int max_sequences = 64;
-  int max_step_tokens = 512;
+  int max_step_tokens = 0;  // 0: 512 on CPU, 8192 on CUDA
   int max_output_rows = 512;
   int default_max_tokens = 1024;
   int pipeline_depth = 0;  // steps in flight; 0: 1 on CPU, 2 on CUDA
@@ -41,6 +42,9 @@ struct EngineOptions {
   // Told what start-up is doing ("loading weights", done, total). Called while Create blocks, from a
   // thread of the engine. May be empty.
   std::function<void(std::string_view what, int64_t done, int64_t total)> on_progress;
+  // Told why Device::kAuto takes the CPU, unless this build knows of nothing else. Called while Create or
+  // DryRun blocks, from their thread. May be empty.
+  std::function<void(const absl::Status& reason)> on_fallback;
 };
 
 // What the engine found in config.json, generation_config.json and tokenizer.json.
@@ -100,7 +104,8 @@ struct Load {
 class Engine {
  public:
   // Blocks while it loads. INVALID_ARGUMENT or NOT_FOUND name the file, key or flag that is wrong;
-  // RESOURCE_EXHAUSTED says how many bytes were missing.
+  // RESOURCE_EXHAUSTED says how many bytes were missing; UNIMPLEMENTED, UNAVAILABLE or FAILED_PRECONDITION
+  // that this build, this machine or its GPU is not one that the device can be had on.
   static absl::StatusOr<std::unique_ptr<Engine>> Create(const EngineOptions& options);
   // As Create, but only plans: reads config and weight headers and allocates nothing.
   static absl::StatusOr<MemoryPlan> DryRun(const EngineOptions& options);

@@ -4,8 +4,8 @@
 #include <limits>
 
 #include "absl/strings/str_format.h"
+#include "base/host_resources.h"
 #include "base/status.h"
-#include "engine/host_resources.h"
 #include "engine/model/activations.h"
 #include "engine/model/weights.h"
 
@@ -16,7 +16,10 @@ using kernels::kBlockTokens;
 
 // Cache slots of tokens are counted in 32 bits.
 constexpr int32_t kMostTokens = std::numeric_limits<int32_t>::max();
-constexpr int64_t kMinReserve = int64_t{512} << 20;
+
+// Of one step: what a CPU chews in about a second, and what keeps a GPU's matrix units busy.
+constexpr int kCpuStepTokens = 512;
+constexpr int kGpuStepTokens = 8192;
 
 int32_t BlocksFor(int32_t tokens) { return (tokens + kBlockTokens - 1) / kBlockTokens; }
 
@@ -26,7 +29,7 @@ absl::Status CheckOptions(const EngineOptions& options, const ModelConfig& confi
     return absl::InvalidArgumentError(absl::StrFormat("%s must be at least %d, got %d", flag, least, value));
   };
   YOIO_RETURN_IF_ERROR(at_least("--max-sequences", options.max_sequences, 1));
-  YOIO_RETURN_IF_ERROR(at_least("--max-step-tokens", options.max_step_tokens, 1));
+  YOIO_RETURN_IF_ERROR(at_least("--max-step-tokens", options.max_step_tokens, 0));
   YOIO_RETURN_IF_ERROR(at_least("--max-output-rows", options.max_output_rows, 1));
   YOIO_RETURN_IF_ERROR(at_least("--max-model-len", options.max_model_len, 0));
   YOIO_RETURN_IF_ERROR(at_least("--kv-cache-bytes", options.kv_cache_bytes, 0));
@@ -46,14 +49,20 @@ int32_t MemoryPlan::SequencesThatFit(int32_t tokens) const {
   return std::min(max_sequences, global_blocks / std::max(1, BlocksFor(tokens)));
 }
 
-absl::StatusOr<Sizing> PlanMemory(const EngineOptions& options, const ModelConfig& config) {
+absl::StatusOr<Sizing> PlanMemory(const EngineOptions& options, const ModelConfig& config,
+                                  kernels::Backend& backend) {
   YOIO_RETURN_IF_ERROR(CheckOptions(options, config));
   // Rank 0 carries the index keys beside its share: it sets the number of blocks for all.
   YOIO_ASSIGN_OR_RETURN(const Shard shard, Shard::Make(config, 0, options.tensor_parallel_size));
   const int world = options.tensor_parallel_size;
   Sizing sizing;
   sizing.max_model_len = options.max_model_len > 0 ? options.max_model_len : config.max_position_embeddings;
-  sizing.limits = {options.max_step_tokens, std::min(options.max_output_rows, options.max_step_tokens)};
+  const bool asynchronous = backend.captures();
+  sizing.limits.max_step_tokens = options.max_step_tokens > 0 ? options.max_step_tokens
+                                  : asynchronous              ? kGpuStepTokens
+                                                              : kCpuStepTokens;
+  sizing.limits.max_output_rows = std::min(options.max_output_rows, sizing.limits.max_step_tokens);
+  sizing.limits.depth = options.pipeline_depth > 0 ? options.pipeline_depth : asynchronous ? 2 : 1;
   sizing.cache.max_sequences = options.max_sequences;
   sizing.cache.ring_tokens = CacheGeometry::RingTokens(config.plan);
   const int32_t most_rings = kMostTokens / std::max(1, sizing.cache.ring_tokens);
@@ -63,28 +72,27 @@ absl::StatusOr<Sizing> PlanMemory(const EngineOptions& options, const ModelConfi
   }
 
   MemoryPlan& memory = sizing.memory;
-  memory.device = "cpu";
+  memory.device = std::string(backend.name());
   memory.ranks = world;
   memory.threads = std::max(world, options.threads > 0 ? options.threads : AvailableThreads());
   memory.max_sequences = options.max_sequences;
   memory.weight_bytes = Weights::Bytes(config, shard);
-  memory.activation_bytes = Activations::Bytes(config, shard, sizing.limits, sizing.max_model_len);
-  memory.bytes_per_ring = BytesPerRing(config, shard);
-  const int64_t block_bytes = BytesPerBlock(config, shard);
+  memory.activation_bytes =
+      Activations::Bytes(config, shard, sizing.limits, sizing.max_model_len, backend.activation_type());
+  memory.bytes_per_ring = BytesPerRing(config, shard, backend.activation_type());
+  const int64_t block_bytes = BytesPerBlock(config, shard, backend.activation_type());
   memory.bytes_per_cached_token = block_bytes / kBlockTokens;
 
   int64_t cache_bytes = options.kv_cache_bytes;
   if (cache_bytes == 0) {
-    const int64_t available = AvailableMemoryBytes();
-    const int64_t reserve = std::max(kMinReserve, available / 10);
+    YOIO_ASSIGN_OR_RETURN(const int64_t available, backend.AvailableBytes());
     const int64_t needed = memory.weight_bytes + memory.activation_bytes;
-    cache_bytes = (available - reserve) / world - needed;
+    cache_bytes = available / world - needed;
     if (cache_bytes <= 0) {
       return absl::ResourceExhaustedError(absl::StrFormat(
-          "%d rank(s) need %d bytes each for weights and activations, but only %d bytes are available and %d "
-          "of "
-          "them are kept in reserve: use a smaller model or a larger machine, or lower --max-step-tokens",
-          world, needed, available, reserve));
+          "%d rank(s) need %d bytes each for weights and activations, but after a reserve only %d bytes are "
+          "available on %s: use a smaller model or a larger machine, or lower --max-step-tokens",
+          world, needed, available, memory.device));
     }
   }
   const int64_t ring_bytes = memory.bytes_per_ring * options.max_sequences;

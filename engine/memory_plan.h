@@ -17,10 +17,11 @@ struct Sizing {
   int32_t max_model_len = 0;
 };
 
-// Divides `options.kv_cache_bytes`, or what the host has available less weights, activations and a reserve of
-// a tenth (at least 512 MiB), between rings and blocks. RESOURCE_EXHAUSTED or INVALID_ARGUMENT name the flag
-// to change and the bytes that are missing.
-absl::StatusOr<Sizing> PlanMemory(const EngineOptions& options, const ModelConfig& config);
+// Divides `options.kv_cache_bytes`, or what the backend has available less weights and activations, between
+// rings and blocks. RESOURCE_EXHAUSTED or INVALID_ARGUMENT name the flag to change and the bytes that are
+// missing.
+absl::StatusOr<Sizing> PlanMemory(const EngineOptions& options, const ModelConfig& config,
+                                  kernels::Backend& backend);
 
 }  // namespace yoio
 

@@ -1,133 +1,27 @@
 #include "engine/sampler.h"
 
 #include <algorithm>
-#include <array>
 #include <cmath>
 #include <limits>
 
 #include "base/check.h"
-#include "engine/sampler_math.h"
+#include "kernels/draw.h"
+#include "kernels/draw_math.h"
 
 namespace yoio {
 namespace {
 
+using kernels::FindPeak;
+using kernels::Peak;
+using kernels::SelectTop;
+
 constexpr float kInfinity = std::numeric_limits<float>::infinity();
-
-// The distribution that a token is drawn from, before top-k, top-p and min-p.
-struct Shape {
-  std::span<const float> logits;  // adjusted
-  float highest;                  // finite
-  float temperature;              // > 0
-
-  // Monotone in the logit, rounding included: what holds for the highest of a block holds for all of it.
-  float Scaled(float logit) const { return (logit - highest) / temperature; }
-};
-
-// Keeps the best token so far by logit plus noise.
-class NoisyArgmax {
- public:
-  NoisyArgmax(const Shape& shape, uint64_t seed, const SampleRow& row)
-      : shape_(shape),
-        key_{static_cast<uint32_t>(seed), static_cast<uint32_t>(seed >> 32)},
-        position_(row.output_position),
-        sample_index_(row.sample_index) {}
-
-  void Try(int32_t id, float floor) {
-    const float scaled = shape_.Scaled(shape_.logits[id]);
-    if (!Hopeless(scaled, floor)) Try(id, scaled, Noise(id / 4)[id % 4]);
-  }
-
-  // Every token whose scaled logit is at least `floor`. What cannot win costs little: a block one comparison
-  // a token, a group of four its noise, and logarithms only where one of the four may win with that noise.
-  void TryAll(float floor) {
-    constexpr size_t kBlock = 64;
-    const std::span<const float> logits = shape_.logits;
-    for (size_t block = 0; block < logits.size(); block += kBlock) {
-      const size_t block_end = std::min(block + kBlock, logits.size());
-      if (Hopeless(shape_.Scaled(MaxOf(logits.subspan(block, block_end - block))), floor)) continue;
-      for (size_t group = block; group < block_end; group += 4) {
-        TryGroup(group, std::min(group + 4, block_end), floor);
-      }
-    }
-  }
-
-  int32_t id() const { return id_; }
-
- private:
-  // No noise makes a token of that logit, or of a lower one, the best.
-  bool Hopeless(float scaled, float floor) const {
-    return scaled < floor || scaled + kMaxGumbelNoise < best_;
-  }
-
-  // The noise of tokens 4 * group .. 4 * group + 3.
-  std::array<uint32_t, 4> Noise(uint32_t group) const {
-    return Philox4x32({group, position_, sample_index_, 0}, key_);
-  }
-
-  void TryGroup(size_t begin, size_t end, float floor) {
-    const float* logits = shape_.logits.data();
-    const float highest = shape_.Scaled(*std::max_element(logits + begin, logits + end));
-    if (Hopeless(highest, floor)) return;
-    const std::array<uint32_t, 4> noise = Noise(begin / 4);
-    if (highest + GumbelBound(*std::max_element(noise.begin(), noise.end())) < best_) return;
-    for (size_t id = begin; id < end; ++id) {
-      const float scaled = shape_.Scaled(logits[id]);
-      if (scaled >= floor) Try(id, scaled, noise[id - begin]);
-    }
-  }
-
-  void Try(int32_t id, float scaled, uint32_t noise) {
-    if (scaled + GumbelBound(noise) < best_) return;  // spares two logarithms
-    const double sum = scaled + GumbelNoise(noise);
-    if (sum > best_ || (sum == best_ && id < id_)) {
-      best_ = sum;
-      id_ = id;
-    }
-  }
-
-  const Shape& shape_;
-  const std::array<uint32_t, 2> key_;
-  const uint32_t position_;
-  const uint32_t sample_index_;
-  double best_ = -std::numeric_limits<double>::infinity();
-  int32_t id_ = 0;
-};
-
-float Weight(const Shape& shape, int32_t id) { return PortableExp(shape.Scaled(shape.logits[id])); }
-
-// The fewest of `tokens`, from the first on, whose weights reach `goal`; all of them when they do not.
-std::span<int32_t> FewestThatReach(double goal, const Shape& shape, std::span<int32_t> tokens) {
-  double sum = 0.0;
-  size_t count = 0;
-  while (count < tokens.size() && sum < goal) sum += Weight(shape, tokens[count++]);
-  return tokens.first(count);
-}
-
-std::span<int32_t> TopKTopP(const Shape& shape, int top_k, float top_p, std::vector<int32_t>& order) {
-  const std::span<int32_t> kept = SelectTop(shape.logits, top_k, order);
-  if (top_p == 1.0f) return kept;
-  double total = 0.0;
-  for (int32_t id : kept) total += Weight(shape, id);
-  return FewestThatReach(top_p * total, shape, kept);
-}
-
-// Few tokens make up most of a trained model's distribution, so that a short selection is usually enough; a
-// flat distribution ends in a sort of the whole vocabulary.
-std::span<int32_t> TopP(const Shape& shape, float top_p, std::vector<int32_t>& order) {
-  const size_t vocab = shape.logits.size();
-  const double total = SumExp(shape.logits.data(), static_cast<int>(vocab), shape.highest, shape.temperature);
-  for (size_t size = 256;; size *= 16) {
-    const std::span<int32_t> best = SelectTop(shape.logits, static_cast<int>(std::min(size, vocab)), order);
-    const std::span<int32_t> kept = FewestThatReach(top_p * total, shape, best);
-    if (kept.size() < best.size() || size >= vocab) return kept;
-  }
-}
 
 // Log-probabilities of one row of raw logits.
 class LogSoftmax {
  public:
   LogSoftmax(std::span<const float> logits, Peak peak)
-      : logits_(logits), highest_(peak.value), log_sum_(PortableLog(Sum(logits, peak.value))) {}
+      : logits_(logits), highest_(peak.value), log_sum_(kernels::PortableLog(Sum(logits, peak.value))) {}
 
   float operator()(int32_t id) const {
     const float logit = logits_[id];
@@ -140,7 +34,7 @@ class LogSoftmax {
   // Of the weights relative to the highest; infinities weigh 1 each.
   static double Sum(std::span<const float> logits, float highest) {
     if (std::isinf(highest)) return static_cast<double>(std::count(logits.begin(), logits.end(), highest));
-    return SumExp(logits.data(), static_cast<int>(logits.size()), highest, 1.0f);
+    return kernels::SumExp(logits, highest, 1.0f);
   }
 
   const std::span<const float> logits_;
@@ -148,7 +42,7 @@ class LogSoftmax {
   const double log_sum_;
 };
 
-void AddLogprobs(std::span<const float> logits, Peak peak, int top_n, std::vector<int32_t>& order,
+void AddLogprobs(std::span<const float> logits, Peak peak, int top_n, std::span<int32_t> order,
                  TokenRecord& record) {
   const LogSoftmax logprob(logits, peak);
   record.logprob = logprob(record.id);
@@ -207,6 +101,25 @@ Sampler::Scratch Sampler::NewScratch() const {
   return {std::vector<float>(vocab_), std::vector<int32_t>(vocab_)};
 }
 
+bool Sampler::IsPlain(const SampleRow& row) const {
+  const Slot& slot = slots_[row.slot];
+  return !slot.has_history && slot.sampling.logit_bias.empty() && !Bans(slot, row) && !row.logprob &&
+         row.top_n == 0;
+}
+
+kernels::DrawRow Sampler::RowFor(const SampleRow& row) const {
+  const SamplingParams& sampling = slots_[row.slot].sampling;
+  return {.logits_row = row.output_row,
+          .temperature = sampling.temperature,
+          .top_k = sampling.top_k,
+          .top_p = sampling.top_p,
+          .min_p = sampling.min_p,
+          .seed_low = static_cast<uint32_t>(sampling.seed),
+          .seed_high = static_cast<uint32_t>(sampling.seed >> 32),
+          .sample_index = static_cast<uint32_t>(row.sample_index),
+          .output_position = static_cast<uint32_t>(row.output_position)};
+}
+
 SampledToken Sampler::Sample(const SampleRow& row, const float* logits, Scratch& scratch) const {
   const Slot& slot = slots_[row.slot];
   const std::span<const float> raw(logits, vocab_);
@@ -216,7 +129,7 @@ SampledToken Sampler::Sample(const SampleRow& row, const float* logits, Scratch&
   if (sampled.invalid) return sampled;
   const std::span<const float> adjusted = Adjust(slot, row, raw, scratch);
   const Peak peak = adjusted.data() == logits ? raw_peak : FindPeak(adjusted);
-  sampled.record.id = Draw(slot.sampling, row, adjusted, peak, scratch);
+  sampled.record.id = kernels::DrawToken(RowFor(row), adjusted, peak, {scratch.logits, scratch.order});
   if (row.logprob || row.top_n > 0) AddLogprobs(raw, raw_peak, row.top_n, scratch.order, sampled.record);
   return sampled;
 }
@@ -232,7 +145,7 @@ TokenRecord Sampler::Score(const ScoreRow& row, const float* logits, Scratch& sc
 std::span<const float> Sampler::Adjust(const Slot& slot, const SampleRow& row, std::span<const float> logits,
                                        Scratch& scratch) const {
   const SamplingParams& sampling = slot.sampling;
-  const bool bans = row.output_position < slot.min_tokens && !slot.stop_ids.empty();
+  const bool bans = Bans(slot, row);
   if (slot.seen.empty() && sampling.logit_bias.empty() && !bans) return logits;
   std::vector<float>& adjusted = scratch.logits;
   std::copy(logits.begin(), logits.end(), adjusted.begin());
@@ -251,30 +164,6 @@ std::span<const float> Sampler::Adjust(const Slot& slot, const SampleRow& row, s
     for (int32_t id : slot.stop_ids) adjusted[id] = -kInfinity;
   }
   return adjusted;
-}
-
-int32_t Sampler::Draw(const SamplingParams& sampling, const SampleRow& row, std::span<const float> logits,
-                      Peak peak, Scratch& scratch) const {
-  if (sampling.temperature == 0.0f || peak.value == -kInfinity) return peak.id;
-  if (peak.value == kInfinity) {
-    std::transform(logits.begin(), logits.end(), scratch.logits.begin(),
-                   [](float logit) { return logit == kInfinity ? 0.0f : -kInfinity; });
-    logits = scratch.logits;
-    peak.value = 0.0f;
-  }
-  const Shape shape{logits, peak.value, sampling.temperature};
-  const float floor = sampling.min_p > 0.0f ? static_cast<float>(PortableLog(sampling.min_p)) : -kInfinity;
-  NoisyArgmax argmax(shape, sampling.seed, row);
-  argmax.Try(peak.id, floor);  // first: the higher the bar, the more tokens are skipped
-  const int top_k = sampling.top_k < vocab_ ? sampling.top_k : 0;
-  if (top_k == 0 && sampling.top_p == 1.0f) {
-    argmax.TryAll(floor);
-    return argmax.id();
-  }
-  const std::span<int32_t> kept = top_k > 0 ? TopKTopP(shape, top_k, sampling.top_p, scratch.order)
-                                            : TopP(shape, sampling.top_p, scratch.order);
-  for (int32_t id : kept) argmax.Try(id, floor);
-  return argmax.id();
 }
 
 }  // namespace yoio

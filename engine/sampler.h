@@ -1,5 +1,5 @@
-// Draws tokens from logits: the same token for the same (logits, parameters, seed, position) on every device,
-// batch and world size.
+// Draws tokens from logits as requests ask for: the same token for the same (logits, parameters, seed,
+// position) on every device, batch and world size.
 #ifndef YOIO_ENGINE_SAMPLER_H_
 #define YOIO_ENGINE_SAMPLER_H_
 
@@ -7,28 +7,20 @@
 #include <span>
 #include <vector>
 
-#include "engine/logit_scan.h"
 #include "engine/step_plan.h"
+#include "kernels/ops.h"
 
 namespace yoio {
 
 // In order (docs/architecture.md, "Sampling"): log-probabilities from the raw logits; repetition penalty over
 // prompt and output (divide positive, multiply negative); frequency and presence penalties over output; bias;
-// ban of stop ids below min_tokens; temperature; top-k, top-p, min-p, each on the renormalised rest; then
-// argmax(logit / T + Gumbel noise), the noise by Philox4x32-10 keyed by (seed, sample index, output position,
-// token id). T = 0 is greedy, ties to the lowest id.
+// ban of stop ids below min_tokens; then the draw of kernels/draw.h: temperature; top-k, top-p, min-p, each
+// on the renormalised rest; argmax(logit / T + Gumbel noise), the noise by Philox4x32-10 keyed by (seed,
+// sample index, output position, token id). T = 0 is greedy, ties to the lowest id.
 //
 // What that leaves open:
-// - Logits below are adjusted ones less the highest of them, divided by T in float; the noise is added in
-//   double. A tie of the sums goes to the lowest id.
-// - Philox: key = (seed's low word, its high word), counter = (id / 4, output position, sample index, 0); the
-//   noise of a token is GumbelNoise (engine/sampler_math.h) of word id mod 4.
-// - top-k keeps exactly k tokens, ties to the lowest id. top-p then keeps the fewest, in the same order,
-//   whose weights reach p of the sum of all that were left, at least one. min-p then keeps tokens of at least
-//   min_p times the probability of the best.
-// - A token at minus infinity is never drawn while there is another. When all are, banned or not, all are
-//   equal: the lowest id is drawn, and log-probabilities are minus infinity.
-// - When logits are plus infinity they are equal among themselves and the others have no probability.
+// - A ban is a logit of minus infinity. When all are banned the lowest id is drawn, and log-probabilities are
+//   minus infinity.
 // - NaN in a raw logit makes the sample invalid. NaN made by a bias (of opposite infinities) is a ban.
 //
 // Lives on rank 0. Admit, Release and Record belong to the rank's thread; Sample and Score are const apart
@@ -47,6 +39,11 @@ class Sampler {
     std::vector<int32_t> order;  // [vocab]
   };
   Scratch NewScratch() const;
+
+  // Whether Sample(row) is Backend::Draw(RowFor(row)) of the raw logits and nothing more: no penalty, bias or
+  // ban, and no log-probabilities. Does not depend on what was recorded: true ahead of time as well.
+  bool IsPlain(const SampleRow& row) const;
+  kernels::DrawRow RowFor(const SampleRow& row) const;
 
   // `logits` [vocab], raw fp32. Does not change the sampler: call Record for each drawn token afterwards, in
   // order. Greedy without adjustments reads the logits once.
@@ -68,12 +65,13 @@ class Sampler {
     std::vector<uint32_t> output_count;  // [vocab]
   };
 
+  static bool Bans(const Slot& slot, const SampleRow& row) {
+    return row.output_position < slot.min_tokens && !slot.stop_ids.empty();
+  }
   void See(Slot& slot, int32_t id) const;
   // The logits after penalties, bias and ban: `logits` itself, or a copy in scratch.logits.
   std::span<const float> Adjust(const Slot& slot, const SampleRow& row, std::span<const float> logits,
                                 Scratch& scratch) const;
-  int32_t Draw(const SamplingParams& sampling, const SampleRow& row, std::span<const float> logits, Peak peak,
-               Scratch& scratch) const;
 
   const int vocab_;
   std::vector<Slot> slots_;

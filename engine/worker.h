@@ -3,6 +3,7 @@
 #define YOIO_ENGINE_WORKER_H_
 
 #include <cstdint>
+#include <deque>
 #include <memory>
 #include <vector>
 
@@ -27,20 +28,43 @@ struct WorkerOptions {
   Weights::Progress progress = nullptr;  // called on the rank's thread
 };
 
-// Created, used and destroyed on the rank's own thread.
+// Created, used and destroyed on the rank's own thread. Steps run in the order of Begin, and at most
+// sizing.limits.depth of them may be under way. Any error is the end of the group: the communicator has been
+// aborted with it.
 class Worker {
  public:
   static absl::StatusOr<std::unique_ptr<Worker>> Create(const WorkerOptions& options);
 
-  // Runs one step. Rank 0 returns what was drawn and scored, the others an empty result. Any error is the end
-  // of the group: the communicator has been aborted with it.
-  absl::StatusOr<StepResult> Run(const StepPlan& plan);
+  // Queues a step. Returns before a device has run it, unless a row of it must be sampled on the host.
+  absl::Status Begin(std::shared_ptr<const StepPlan> plan);
+  // Whether the oldest step under way has ended. Never blocks.
+  absl::StatusOr<bool> Ended();
+  // Takes the oldest step, which has ended. Rank 0 returns what was drawn and scored, the others an empty
+  // result.
+  StepResult Take();
 
   const Model& model() const { return *model_; }
 
  private:
+  // A step under way and the host memory it uses.
+  struct Step {
+    std::shared_ptr<const StepPlan> plan;
+    kernels::Buffer draws;  // [max samples] DrawRow
+    kernels::Buffer ids;    // [max samples] int32: drawn by the device
+    std::unique_ptr<kernels::Event> end;
+    std::vector<SampledToken> samples;  // as plan->samples; those sampled on the host are filled in at once
+    std::vector<uint8_t> sampled_on_host;  // as plan->samples
+    std::vector<TokenRecord> scores;       // as plan->scores
+  };
+
   explicit Worker(const WorkerOptions& options) : options_(options) {}
-  absl::Status RunStep(const StepPlan& plan, StepResult& result);
+  absl::Status AllocateSteps();
+  absl::Status Queue(Step& step);
+  void PlanDraws(Step& step);
+  absl::Status ReadTile(Step& step, int first_row, int num_rows, const float* logits);
+  absl::Status SampleOnHost(Step& step, size_t sample, int first_row, const float* logits);
+  absl::StatusOr<const float*> LogitsOnHost(const float* logits, int row);
+  absl::Status Fatal(absl::Status status);
 
   const WorkerOptions options_;
   std::unique_ptr<kernels::Stream> stream_;
@@ -49,7 +73,12 @@ class Worker {
   std::unique_ptr<Model> model_;
   std::unique_ptr<Sampler> sampler_;  // rank 0
   Sampler::Scratch scratch_;
-  std::vector<int32_t> samples_;  // drawn by the last step, on every rank
+  kernels::Buffer draws_;        // device, [max samples] DrawRow
+  kernels::Buffer samples_;      // device, [max samples] int32: the ids of the last step, on every rank
+  kernels::Buffer host_logits_;  // [vocab], for rows that the host samples
+  std::vector<Step> steps_;      // [depth]
+  std::deque<Step*> under_way_;  // oldest first
+  size_t next_ = 0;              // which of steps_ Begin takes
 };
 
 }  // namespace yoio

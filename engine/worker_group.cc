@@ -9,13 +9,13 @@
 namespace yoio {
 
 absl::StatusOr<std::unique_ptr<WorkerGroup>> WorkerGroup::Create(const WorkerGroupOptions& options) {
-  auto group = std::unique_ptr<WorkerGroup>(new WorkerGroup(options.depth));
+  auto group = std::unique_ptr<WorkerGroup>(new WorkerGroup(options.worker.sizing.limits.depth));
   YOIO_ASSIGN_OR_RETURN(auto comms, MakeCommunicators(CommunicatorKind::kLocal, options.world));
   group->ranks_.resize(options.world);
   for (int rank = 0; rank < options.world; ++rank) {
     group->ranks_[rank].comm = std::move(comms[rank]);
     group->ranks_[rank].plans =
-        std::make_unique<BoundedQueue<std::shared_ptr<const StepPlan>>>(options.depth);
+        std::make_unique<BoundedQueue<std::shared_ptr<const StepPlan>>>(options.worker.sizing.limits.depth);
   }
   BoundedQueue<absl::Status> ready(options.world);
   for (int rank = 0; rank < options.world; ++rank) {
@@ -37,9 +37,36 @@ void WorkerGroup::RunRank(int rank, const WorkerOptions& options, BoundedQueue<a
   auto worker = Worker::Create(options);
   ready.Push(worker.status());  // `ready` may be gone from here on
   if (!worker.ok()) return;
-  while (const auto plan = ranks_[rank].plans->Pop()) {
-    absl::StatusOr<StepResult> result = (*worker)->Run(**plan);
+  RunSteps(rank, **worker);
+}
+
+// Begins plans as they come and hands on results as they end. Without steps it sleeps; while a device works
+// it looks again and again, because a late look at an end is time without work, and a late plan too. After a
+// failure every plan is answered with it.
+void WorkerGroup::RunSteps(int rank, Worker& worker) {
+  auto& plans = *ranks_[rank].plans;
+  absl::Status failure;
+  int under_way = 0;
+  const auto hand_on = [&](absl::StatusOr<StepResult> result) {
+    --under_way;
     if (rank == 0) results_.Push(std::move(result));
+  };
+  for (;;) {
+    auto plan = under_way == 0 ? plans.Pop() : plans.TryPop();
+    if (!plan.has_value() && under_way == 0) return;  // closed
+    if (plan.has_value()) {
+      ++under_way;
+      if (failure.ok()) failure = worker.Begin(*std::move(plan));
+    }
+    const absl::StatusOr<bool> ended = failure.ok() ? worker.Ended() : failure;
+    if (!ended.ok()) {
+      failure = ended.status();
+      while (under_way > 0) hand_on(failure);
+    } else if (*ended) {
+      hand_on(worker.Take());
+    } else {
+      std::this_thread::yield();
+    }
   }
 }
 

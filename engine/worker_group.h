@@ -17,7 +17,6 @@ struct WorkerGroupOptions {
   WorkerOptions worker;  // comm and threads are set per rank
   int world = 1;
   int threads = 1;  // of all ranks together
-  int depth = 1;    // steps that may be under way
 };
 
 // One thread per rank. Submit and Wait belong to the engine thread.
@@ -28,7 +27,7 @@ class WorkerGroup {
   // Lets steps under way finish, then joins.
   ~WorkerGroup();
 
-  // At most `depth` plans may be submitted and not yet waited for.
+  // At most `worker.sizing.limits.depth` plans may be submitted and not yet waited for.
   void Submit(StepPlan plan);
   // The result of the oldest submitted plan. An error is final.
   absl::StatusOr<StepResult> Wait();
@@ -42,6 +41,7 @@ class WorkerGroup {
 
   explicit WorkerGroup(int depth) : results_(depth) {}
   void RunRank(int rank, const WorkerOptions& options, BoundedQueue<absl::Status>& ready);
+  void RunSteps(int rank, Worker& worker);
 
   std::vector<Rank> ranks_;
   BoundedQueue<absl::StatusOr<StepResult>> results_;  // rank 0's

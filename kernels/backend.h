@@ -20,11 +20,25 @@ class Stream {
   virtual ~Stream() = default;
 };
 
-// Device memory with one owner. Movable; freed when destroyed.
+// Work recorded once and replayed as a whole: every launch with the arguments it had when it was recorded.
+class Graph {
+ public:
+  virtual ~Graph() = default;
+};
+
+// A place in a stream, marked by Backend::Record.
+class Event {
+ public:
+  virtual ~Event() = default;
+};
+
+// Device memory, or host memory that the device reads and writes by itself, with one owner. Movable; freed
+// when destroyed.
 class Buffer {
  public:
   Buffer() = default;
-  Buffer(Backend* backend, void* data, size_t bytes) : backend_(backend), data_(data), bytes_(bytes) {}
+  Buffer(Backend* backend, void* data, size_t bytes, bool on_host = false)
+      : backend_(backend), data_(data), bytes_(bytes), on_host_(on_host) {}
   ~Buffer();
   Buffer(Buffer&& other) noexcept;
   Buffer& operator=(Buffer&& other) noexcept;
@@ -42,6 +56,7 @@ class Buffer {
   Backend* backend_ = nullptr;  // outlives the buffer
   void* data_ = nullptr;
   size_t bytes_ = 0;
+  bool on_host_ = false;
 };
 
 // All operations are called by the thread that owns `stream` and run in stream order. Arguments are checked
@@ -51,14 +66,21 @@ class Backend {
   virtual ~Backend() = default;
 
   virtual std::string_view name() const = 0;
+  // The type behind Activation*.
+  virtual DType activation_type() const = 0;
 
+  // Bytes of device memory that can still be taken, leaving room for what streams need. Thread-safe.
+  virtual absl::StatusOr<int64_t> AvailableBytes() = 0;
   // 64-byte aligned, contents undefined. RESOURCE_EXHAUSTED when the device has no room. Thread-safe.
   virtual absl::StatusOr<Buffer> Allocate(size_t bytes) = 0;
+  // The same in host memory, which copies to and from the device need for running beside the host.
+  virtual absl::StatusOr<Buffer> AllocateHost(size_t bytes) = 0;
 
   // `num_threads` is the share of host threads that the stream may use (CPU); a device ignores it.
   virtual absl::StatusOr<std::unique_ptr<Stream>> NewStream(int num_threads) = 0;
 
-  // Host memory stays valid until Synchronize returns.
+  // Queued like any operation. Host memory stays valid, and what is read from it unchanged, until the stream
+  // has passed the copy. Only memory of AllocateHost lets the call return before that.
   virtual void CopyToDevice(void* device, const void* host, size_t bytes, Stream& stream) = 0;
   virtual void CopyToHost(void* host, const void* device, size_t bytes, Stream& stream) = 0;
   virtual void Fill(void* device, int byte, size_t bytes, Stream& stream) = 0;
@@ -66,26 +88,42 @@ class Backend {
   // Blocks until everything queued has run. INTERNAL with the device's own words when any of it failed.
   virtual absl::Status Synchronize(Stream& stream) = 0;
 
+  virtual absl::StatusOr<std::unique_ptr<Event>> NewEvent() = 0;
+  // Marks what is queued so far; an event may be marked again and then stands for the new place.
+  virtual void Record(Event& event, Stream& stream) = 0;
+  // Whether the stream has passed the mark; never blocks. INTERNAL when something before it failed.
+  virtual absl::StatusOr<bool> Passed(Event& event) = 0;
+
+  // Whether steps can be recorded and replayed. Between BeginCapture and EndCapture operations are recorded
+  // instead of run; copies, Synchronize and events are not allowed there. Graphs outlive their last replay,
+  // and die before the stream.
+  virtual bool captures() const = 0;
+  virtual void BeginCapture(Stream& stream) = 0;
+  virtual absl::StatusOr<std::unique_ptr<Graph>> EndCapture(Stream& stream) = 0;
+  virtual void Replay(Graph& graph, Stream& stream) = 0;
+
   virtual void Embed(const EmbedArgs& args, Stream& stream) = 0;
   virtual void ResidualRmsNorm(const ResidualRmsNormArgs& args, Stream& stream) = 0;
   virtual void RopeTable(const RopeTableArgs& args, Stream& stream) = 0;
   virtual void HeadNormRope(const HeadNormRopeArgs& args, Stream& stream) = 0;
   virtual void MatMul(const MatMulArgs& args, Stream& stream) = 0;
   virtual void SiluGate(const SiluGateArgs& args, Stream& stream) = 0;
+  virtual void GateUp(const GateUpArgs& args, Stream& stream) = 0;
   virtual void WriteKv(const WriteKvArgs& args, Stream& stream) = 0;
   virtual void WriteIndexKeys(const WriteIndexKeysArgs& args, Stream& stream) = 0;
   virtual void WindowAttention(const WindowAttentionArgs& args, Stream& stream) = 0;
   virtual void DenseAttention(const DenseAttentionArgs& args, Stream& stream) = 0;
   virtual void IndexScores(const IndexScoresArgs& args, Stream& stream) = 0;
   virtual void TopK(const TopKArgs& args, Stream& stream) = 0;
-  virtual void TranslateIndex(const TranslateIndexArgs& args, Stream& stream) = 0;
   virtual void SparseAttention(const SparseAttentionArgs& args, Stream& stream) = 0;
   virtual void GatherRows(const GatherRowsArgs& args, Stream& stream) = 0;
   virtual void CopyBlocks(const CopyBlocksArgs& args, Stream& stream) = 0;
+  virtual void UpdateWords(const UpdateWordsArgs& args, Stream& stream) = 0;
+  virtual void Draw(const DrawArgs& args, Stream& stream) = 0;
 
  private:
   friend class Buffer;
-  virtual void Free(void* data, size_t bytes) = 0;
+  virtual void Free(void* data, size_t bytes, bool on_host) = 0;
 };
 
 enum class DeviceKind { kCpu, kCuda };

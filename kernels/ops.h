@@ -8,10 +8,15 @@
 //   offset
 //
 // Every pointer is device memory of the backend, row-major and dense unless a stride stands beside it;
-// strides count elements. Activations are float here (CPU); the CUDA backend defines its own width behind the
-// same structs. No operation allocates, blocks on anything but its own work, or keeps a pointer after it
-// returns. Results do not depend on the number of threads, nor, for any row, on which other rows run in the
-// same call (invariant I5 of docs/architecture.md).
+// strides count elements. What passes between operations and lies in the cache is an Activation: float on the
+// CPU, bf16 on CUDA (Backend::activation_type); the residual, norm weights, scores and logits are float
+// everywhere, and so is all arithmetic. No operation allocates, blocks on anything but its own work, or keeps
+// a pointer after it returns. Results do not depend on the number of threads, nor, for any row, on which
+// other rows run in the same call (invariant I5 of docs/architecture.md, which names CUDA's exceptions).
+//
+// Padding: a row whose slot is negative or whose length is 0 takes part in a call but means nothing. It reads
+// no cache, writes none, and its outputs are finite. A step that is replayed for a fixed number of rows fills
+// up with such rows.
 #ifndef YOIO_KERNELS_OPS_H_
 #define YOIO_KERNELS_OPS_H_
 
@@ -23,6 +28,18 @@ namespace yoio::kernels {
 
 inline constexpr int kBlockTokens = 64;  // tokens in one cache block
 
+// An element of the backend's activation type. Never defined: only its address is passed around.
+struct Activation;
+
+// The address `elements` of `type` behind `data`.
+inline Activation* Advance(Activation* data, int64_t elements, DType type) {
+  return reinterpret_cast<Activation*>(reinterpret_cast<char*>(data) +
+                                       elements * static_cast<int64_t>(SizeOf(type)));
+}
+inline const Activation* Advance(const Activation* data, int64_t elements, DType type) {
+  return Advance(const_cast<Activation*>(data), elements, type);
+}
+
 // A weight matrix as stored in the checkpoint.
 struct Matrix {
   const void* data = nullptr;  // [rows, cols], 64-byte aligned
@@ -31,10 +48,12 @@ struct Matrix {
   int64_t cols = 0;
 };
 
-// out[i] = table[ids[i] - vocab_begin], or zeros when that id belongs to another rank's shard.
+// out[i] = table[id - vocab_begin], or zeros when that id belongs to another rank's shard. A negative id -1 -
+// r stands for previous[r].
 struct EmbedArgs {
-  const int32_t* ids;  // [num_tokens]
-  Matrix table;        // [vocab of this rank, hidden]
+  const int32_t* ids;       // [num_tokens]
+  const int32_t* previous;  // ids drawn by the step before; may be null when no id is negative
+  Matrix table;             // [vocab of this rank, hidden]
   int32_t vocab_begin;
   int num_tokens;
   float* out;  // [num_tokens, hidden]
@@ -42,13 +61,13 @@ struct EmbedArgs {
 
 // x += delta (when given), then out = x / sqrt(mean(x^2) + eps) * weight, per row.
 struct ResidualRmsNormArgs {
-  float* x;             // [num_rows, hidden], read and, with delta, written
-  const float* delta;   // [num_rows, hidden], may be null
-  const float* weight;  // [hidden]; null: only the addition is done and out is not touched
+  float* x;                 // [num_rows, hidden], read and, with delta, written
+  const Activation* delta;  // [num_rows, hidden], may be null
+  const float* weight;      // [hidden]; null: only the addition is done and out is not touched
   float eps;
   int num_rows;
   int hidden;
-  float* out;  // [num_rows, hidden], may be null when weight is null
+  Activation* out;  // [num_rows, hidden], may be null when weight is null
 };
 
 // table[i] = (cos, sin) of position * theta^(-2j / head_dim) for j < head_dim / 2, angles computed in double.
@@ -61,15 +80,17 @@ struct RopeTableArgs {
   float* sin;  // [num_tokens, head_dim / 2]
 };
 
-// In place per head: RMSNorm with one weight for all heads (when given), then half-split rotation (when
-// given): (a, b) = (first half, second half) -> (a cos - b sin, b cos + a sin).
+// In place per head: RMSNorm with one weight for all query heads and one for all key heads (when given), then
+// half-split rotation (when given): (a, b) = (first half, second half) -> (a cos - b sin, b cos + a sin).
 struct HeadNormRopeArgs {
-  float* x;  // row i, head h at x + i * row_stride + h * head_dim
+  Activation* x;  // row i, head h at x + i * row_stride + h * head_dim: query heads, key heads behind them
   int64_t row_stride;
   int num_rows;
-  int num_heads;
+  int q_heads;  // may be 0
+  int k_heads;  // may be 0
   int head_dim;
-  const float* weight;  // [head_dim], may be null: no norm
+  const float* q_weight;  // [head_dim], may be null: no norm
+  const float* k_weight;  // as q_weight
   float eps;
   const float* cos;  // [num_rows, head_dim / 2], may be null: no rotation
   const float* sin;  // as cos
@@ -77,45 +98,58 @@ struct HeadNormRopeArgs {
 
 // y = x W^T. The product of a row depends only on which side of num_prompt_rows it lies, never on num_rows:
 // rows below it use the blocked product (a library), rows from it on the skinny one (bound by reading W
-// once).
+// once). CUDA multiplies by bf16 weights only, wants k and both strides to be multiples of 8 and x, y to lie at
+// multiples of 16 bytes, and runs more than 64 rows of the second kind as if they were of the first.
 struct MatMulArgs {
-  const float* x;  // row i at x + i * x_stride, k = w.cols
+  const Activation* x;  // row i at x + i * x_stride, k = w.cols
   int64_t x_stride;
   Matrix w;  // [n, k]
   int num_rows;
   int num_prompt_rows;  // <= num_rows
-  float* y;             // row i at y + i * y_stride, n = w.rows
+  void* y;              // row i at y + i * y_stride, n = w.rows
+  DType y_type;         // the activation type, or kF32
   int64_t y_stride;
 };
 
 // out = silu(gate) * up, with gate and up side by side in one row.
 struct SiluGateArgs {
-  const float* gate_up;  // [num_rows, 2 * ffn]: gate, then up
+  const Activation* gate_up;  // [num_rows, 2 * ffn]: gate, then up
   int num_rows;
   int ffn;
-  float* out;  // [num_rows, ffn]
+  Activation* out;  // [num_rows, ffn]
+};
+
+// The first half of a feed-forward layer: out = silu(x Wgate^T) * (x Wup^T), rows divided as in MatMul. Where
+// the two products and the gate are one pass over W, nothing but `out` is written.
+struct GateUpArgs {
+  const Activation* x;  // [num_rows, k = w.cols]
+  Matrix w;             // [2 * ffn, k]: gate, then up
+  int num_rows;
+  int num_prompt_rows;  // <= num_rows
+  Activation* scratch;  // [num_rows, 2 * ffn], contents undefined afterwards
+  Activation* out;      // [num_rows, ffn]
 };
 
 // Scatters rows of K and V into a cache laid out [slot][kv_head][K|V][head_dim]. Tokens whose slot is
 // negative are skipped.
 struct WriteKvArgs {
-  const float* k;  // row i, head h at k + i * row_stride + h * head_dim
-  const float* v;  // as k
+  const Activation* k;  // row i, head h at k + i * row_stride + h * head_dim
+  const Activation* v;  // as k
   int64_t row_stride;
   const int32_t* slots;  // [num_rows], -1: skip
   int num_rows;
   int kv_heads;
   int head_dim;
-  float* cache;  // [slots, kv_heads, 2, head_dim]
+  Activation* cache;  // [slots, kv_heads, 2, head_dim]
 };
 
 // Scatters rows of index keys: cache[slots[i]] = keys[i]; negative slots are skipped.
 struct WriteIndexKeysArgs {
-  const float* keys;     // [num_rows, dim]
-  const int32_t* slots;  // [num_rows], -1: skip
+  const Activation* keys;  // [num_rows, dim]
+  const int32_t* slots;    // [num_rows], -1: skip
   int num_rows;
   int dim;
-  float* cache;  // [slots, dim]
+  Activation* cache;  // [slots, dim]
 };
 
 // The consecutive tokens of one sequence in this step.
@@ -126,39 +160,42 @@ struct SequenceSpan {
   int32_t slot;            // sequence slot: names the ring and the block table
 };
 
-// Causal attention over the last `window` tokens, the current one included. Keys at positions >=
-// start_position are taken from this step's k and v, earlier ones from the ring of the sequence, where
-// position p lies at p mod ring_tokens. Query head h reads key/value head h / (heads / kv_heads). Scale
-// 1/sqrt(head_dim).
+// One row that reads a paged cache: which block table, and how many leading tokens of it (its own included).
+struct PagedRow {
+  int32_t slot;    // sequence slot
+  int32_t length;  // position + 1; 0: padding
+};
+
+// Causal attention over the last `window` tokens, the current one included; then K and V of the step's tokens
+// go to the ring. Keys at positions >= the start_position of a row's span are taken from this step's k and v,
+// earlier ones from the ring of the sequence, where position p lies at p mod ring_tokens. Query head h reads
+// key/value head h / (heads / kv_heads). Scale 1/sqrt(head_dim).
 struct WindowAttentionArgs {
-  const float* q;  // row i, head h at q + i * row_stride + h * head_dim
-  const float* k;  // row i, head h at k + i * row_stride + h * head_dim
-  const float* v;  // as k
+  const Activation* q;  // row i, head h at q + i * row_stride + h * head_dim
+  const Activation* k;  // row i, head h at k + i * row_stride + h * head_dim
+  const Activation* v;  // as k
   int64_t row_stride;
-  const float* ring;  // [sequence slots, ring_tokens, kv_heads, 2, head_dim]
-  int ring_tokens;    // a multiple of kBlockTokens, >= window - 1 + kBlockTokens or so: ceil(window/64)+1
-                      // blocks
+  Activation* ring;           // [sequence slots, ring_tokens, kv_heads, 2, head_dim]
+  const int32_t* ring_slots;  // [num_rows] where in the ring a row's K,V go; -1: nowhere
+  int ring_tokens;            // a multiple of kBlockTokens, at least window + kBlockTokens - 1
   int window;
-  const SequenceSpan* spans;  // [num_spans], host memory; rows of all spans are contiguous and ascending
+  // Every row lies in one span; spans are contiguous and ascend. Null: each row is a span of its own, and
+  // only `rows` tells its sequence and position.
+  const SequenceSpan* spans;  // [num_spans], host memory
   int num_spans;
+  const PagedRow* rows;  // [num_rows]
   int num_rows;
   int heads;
   int kv_heads;
   int head_dim;
-  float* out;  // [num_rows, heads, head_dim]
-};
-
-// One row that reads a paged cache: which block table, and how many leading tokens of it (its own included).
-struct PagedRow {
-  int32_t slot;    // sequence slot
-  int32_t length;  // position + 1
+  Activation* out;  // [num_rows, heads, head_dim]
 };
 
 // Causal attention over a whole paged cache: row i attends to positions [0, rows[i].length).
 struct DenseAttentionArgs {
-  const float* q;  // row i, head h at q + i * q_stride + h * head_dim
+  const Activation* q;  // row i, head h at q + i * q_stride + h * head_dim
   int64_t q_stride;
-  const float* cache;           // [slots, kv_heads, 2, head_dim]
+  const Activation* cache;      // [slots, kv_heads, 2, head_dim]
   const int32_t* block_tables;  // [sequence slots, max_blocks]: block ids in logical order
   int max_blocks;
   const PagedRow* rows;  // [num_rows]
@@ -166,14 +203,14 @@ struct DenseAttentionArgs {
   int heads;
   int kv_heads;
   int head_dim;
-  float* out;  // [num_rows, heads, head_dim]
+  Activation* out;  // [num_rows, heads, head_dim]
 };
 
 // scores[i, s] = q[i] . key at logical position s, for s < rows[i].length; the rest of a row is not written.
 // Source: CLSA, equation of the index; no scale, no activation, one head.
 struct IndexScoresArgs {
-  const float* q;               // [num_rows, dim]
-  const float* keys;            // [slots, dim]
+  const Activation* q;          // [num_rows, dim]
+  const Activation* keys;       // [slots, dim]
   const int32_t* block_tables;  // [sequence slots, max_blocks]
   int max_blocks;
   const PagedRow* rows;  // [num_rows]
@@ -185,52 +222,43 @@ struct IndexScoresArgs {
 
 // Exact selection: the top_k highest of scores[i, 0 .. rows[i].length), ties to the lowest position, all of
 // them when there are fewer (invariant I6). -0 equals +0; NaN ranks below everything. Emits ascending
-// positions.
+// positions, and the cache slots they lie at: the block table of the row's sequence at position / 64, times
+// 64, plus position mod 64.
 struct TopKArgs {
   const float* scores;  // row i at scores + i * score_stride
   int64_t score_stride;
-  const PagedRow* rows;  // [num_rows]
-  int num_rows;
-  int top_k;
-  int32_t* positions;  // [num_rows, top_k]; entries past count are not written
-  int32_t* count;      // [num_rows]
-};
-
-// slots[i, j] = cache slot of positions[i, j] through the block table of the row's sequence, for j <
-// count[i].
-struct TranslateIndexArgs {
-  const int32_t* positions;  // [num_rows, top_k]
-  const int32_t* count;      // [num_rows]
-  const int32_t* block_tables;
+  const int32_t* block_tables;  // [sequence slots, max_blocks]: block ids in logical order
   int max_blocks;
   const PagedRow* rows;  // [num_rows]
   int num_rows;
   int top_k;
-  int32_t* slots;  // [num_rows, top_k]
+  int32_t* positions;  // [num_rows, top_k]; entries past count are not written
+  int32_t* slots;      // as positions
+  int32_t* count;      // [num_rows]
 };
 
 // Attention of row i over the cached tokens slots[i, 0 .. count[i]), summed in that order.
 struct SparseAttentionArgs {
-  const float* q;  // row i, head h at q + i * q_stride + h * head_dim
+  const Activation* q;  // row i, head h at q + i * q_stride + h * head_dim
   int64_t q_stride;
-  const float* cache;    // [slots, kv_heads, 2, head_dim]
-  const int32_t* slots;  // [num_rows, top_k]
-  const int32_t* count;  // [num_rows]
+  const Activation* cache;  // [slots, kv_heads, 2, head_dim]
+  const int32_t* slots;     // [num_rows, top_k]
+  const int32_t* count;     // [num_rows]
   int top_k;
   int num_rows;
   int heads;
   int kv_heads;
   int head_dim;
-  float* out;  // [num_rows, heads, head_dim]
+  Activation* out;  // [num_rows, heads, head_dim]
 };
 
-// out[i] = src[rows[i]].
+// out[i] = src[rows[i]]. Rows are bytes: residual and activations alike.
 struct GatherRowsArgs {
-  const float* src;     // [*, width]
+  const void* src;      // [*, row_bytes]
   const int32_t* rows;  // [num_rows]
   int num_rows;
-  int width;
-  float* out;  // [num_rows, width]
+  int64_t row_bytes;  // a multiple of 4
+  void* out;          // [num_rows, row_bytes]
 };
 
 // Copies whole cache blocks: for every pair, dst block = src block. Used when sequences part ways (n > 1).
@@ -239,6 +267,41 @@ struct CopyBlocksArgs {
   int64_t block_bytes;
   const int32_t* pairs;  // [num_pairs, 2]: source, destination; no destination is also a source
   int num_pairs;
+};
+
+// words[updates[i].place] = updates[i].word: how block tables grow. No place is named twice.
+struct WordUpdate {
+  int32_t place;
+  int32_t word;
+};
+struct UpdateWordsArgs {
+  const WordUpdate* updates;  // [num_updates]
+  int num_updates;
+  int32_t* words;
+};
+
+// How one token is drawn from one row of logits.
+struct DrawRow {
+  int32_t logits_row;
+  float temperature;  // 0: greedy
+  int32_t top_k;      // 0: off
+  float top_p;        // 1: off
+  float min_p;        // 0: off
+  uint32_t seed_low;
+  uint32_t seed_high;
+  uint32_t sample_index;
+  uint32_t output_position;
+};
+
+// ids[i] = the token drawn for rows[i] as kernels/draw.h defines it; -1 when one of its logits is NaN; 0 for
+// padding, which has a negative logits_row.
+struct DrawArgs {
+  const float* logits;  // row r at logits + r * logits_stride
+  int64_t logits_stride;
+  int vocab;
+  const DrawRow* rows;  // [num_rows]
+  int num_rows;
+  int32_t* ids;  // [num_rows]
 };
 
 }  // namespace yoio::kernels

@@ -33,7 +33,7 @@ int main(int argc, char** argv) {
     return exit->code;
   }
   const auto& options = std::get<yoio::ParsedOptions>(parsed);
-  if (options.options.dry_run) return yoio::DryRun(options.options, yoio::Engine::DryRun);
   const yoio::Logger log;
+  if (options.options.dry_run) return yoio::DryRun(options.options, yoio::Engine::DryRun, log);
   return yoio::Serve(options, yoio::Engine::Create, log);
 }

@@ -101,7 +101,7 @@ std::vector<Flag> MakeFlags(ServerOptions& o) {
       {"max-model-len", "TOKENS", "Most tokens of prompt and output together.",
        IntValue(e.max_model_len, 0, 1 << 30, "the model's own")},
 
-      {"device", "WHAT", "cpu, cuda, or auto: the fastest that this build has.",
+      {"device", "WHAT", "cpu, cuda, or auto: a GPU if it can be used, else the CPU.",
        ChoiceValue<Device>(e.device,
                            {{"auto", Device::kAuto}, {"cpu", Device::kCpu}, {"cuda", Device::kCuda}}),
        "Hardware"},
@@ -129,7 +129,8 @@ std::vector<Flag> MakeFlags(ServerOptions& o) {
 
       {"max-sequences", "N", "Choices that run at the same time; further ones wait.",
        IntValue(e.max_sequences, 1, 65536), "Scheduling"},
-      {"max-step-tokens", "N", "Most tokens of one step.", IntValue(e.max_step_tokens, 1, 1 << 20)},
+      {"max-step-tokens", "N", "Most tokens of one step.",
+       IntValue(e.max_step_tokens, 0, 1 << 20, "512 on CPU, 8192 on CUDA")},
       {"max-output-rows", "N", "Most tokens of one step whose logits are computed.",
        IntValue(e.max_output_rows, 1, 1 << 20)},
       {"default-max-tokens", "N", "max_tokens of a request that leaves it out, if there is room.",

@@ -45,8 +45,17 @@ int FailToListen(const std::string& flag, const absl::Status& status) {
               absl::StrCat("Give ", flag, " another address; port 0 takes any that is free."));
 }
 
+// Whether the engine could not have its device, so that no other model or setting would help.
+bool IsDeviceRefusal(const absl::Status& status) {
+  return absl::IsUnimplemented(status) || absl::IsUnavailable(status) || absl::IsFailedPrecondition(status);
+}
+
 int FailToLoad(const absl::Status& status) {
-  const bool memory = status.code() == absl::StatusCode::kResourceExhausted;
+  if (IsDeviceRefusal(status)) {
+    return Fail(kExitConfiguration, absl::StrCat("cannot use the GPU: ", status.message()),
+                "Give --device cpu to serve without it; --device auto takes whatever can be used.");
+  }
+  const bool memory = absl::IsResourceExhausted(status);
   return Fail(
       kExitConfiguration, absl::StrCat("cannot load the model: ", status.message()),
       memory ? "Lower --kv-cache-bytes, --max-model-len or --max-sequences; --dry-run prints the plan."
@@ -61,6 +70,16 @@ std::function<void(std::string_view, int64_t, int64_t)> ProgressLogger(const Log
     last = now;
     log.Write(std::move(
         LogLine(LogLevel::kInfo, "loading").With("what", what).With("done", done).With("total", total)));
+  };
+}
+
+// One line that names the reason why a GPU is not used.
+std::function<void(const absl::Status&)> FallbackLogger(const Logger& log) {
+  return [&log](const absl::Status& reason) {
+    log.Write(
+        std::move(LogLine(LogLevel::kWarning, "device")
+                      .With("device", "cpu")
+                      .With("message", absl::StrCat("--device auto serves on the CPU: ", reason.message()))));
   };
 }
 
@@ -182,6 +201,7 @@ int Serve(const ParsedOptions& parsed, const EngineFactory& create_engine, const
   }
   EngineOptions engine_options = options.engine;
   engine_options.on_progress = ProgressLogger(log);
+  engine_options.on_fallback = FallbackLogger(log);
   absl::StatusOr<std::unique_ptr<Engine>> engine;
   absl::Status warm;
   RunWatched(
@@ -198,8 +218,10 @@ int Serve(const ParsedOptions& parsed, const EngineFactory& create_engine, const
   return ServeEngine(**engine, options, health.get(), log);
 }
 
-int DryRun(const ServerOptions& options, const MemoryPlanner& plan_memory) {
-  const absl::StatusOr<MemoryPlan> plan = plan_memory(options.engine);
+int DryRun(const ServerOptions& options, const MemoryPlanner& plan_memory, const Logger& log) {
+  EngineOptions engine_options = options.engine;
+  engine_options.on_fallback = FallbackLogger(log);
+  const absl::StatusOr<MemoryPlan> plan = plan_memory(engine_options);
   if (!plan.ok()) return FailToLoad(plan.status());
   std::fputs(FormatMemoryPlan(*plan).c_str(), stdout);
   return kExitDrained;

@@ -24,7 +24,7 @@ using MemoryPlanner = std::function<absl::StatusOr<MemoryPlan>(const EngineOptio
 int Serve(const ParsedOptions& parsed, const EngineFactory& create_engine, const Logger& log);
 
 // Prints how memory would be used, and returns the exit code of the process.
-int DryRun(const ServerOptions& options, const MemoryPlanner& plan_memory);
+int DryRun(const ServerOptions& options, const MemoryPlanner& plan_memory, const Logger& log);
 
 }  // namespace yoio
 

@@ -30,6 +30,13 @@ LIBRARIES = {
 # The two places that choose an implementation.
 FACTORIES = ("kernels/backend.cc", "engine/comm/factory.cc")
 
+# Who may include headers of one device from outside its folder: the factory, its own tests, and the probe that
+# benchmarks measure it by.
+KNOWS_DEVICES = {
+    "kernels/cpu/": ("kernels/backend.cc",),
+    "kernels/cuda/": ("kernels/backend.cc", "tests/kernels/cuda/", "bench/gpu_bandwidth_cuda.cc"),
+}
+
 INCLUDE = re.compile(r'^\s*#\s*include\s*(?:"([^"]+)"|<([^>]+)>)', re.MULTILINE)
 CONDITION = re.compile(r"^\s*#\s*(?:if|ifdef|ifndef|elif)\b(.*)$", re.MULTILINE)
 BACKEND_WORD = re.compile(r"\b\w*(?:CUDA|NCCL)\w*\b")
@@ -56,9 +63,9 @@ def include_errors(path, include, quoted):
         return
     if target != folder and target not in LADDER[folder]:
         yield f"includes '{include}': {folder} may include {', '.join(sorted(LADDER[folder])) or 'nothing'}"
-    for device in ("kernels/cpu/", "kernels/cuda/"):
-        if include.startswith(device) and not path.startswith(device) and path != "kernels/backend.cc":
-            yield f"includes '{include}': only kernels/backend.cc knows the backends"
+    for device, knowing in KNOWS_DEVICES.items():
+        if include.startswith(device) and not path.startswith((device, *knowing)):
+            yield f"includes '{include}': only {', '.join(knowing)} may know this device"
     if include.startswith("engine/comm/") and include.endswith(("_communicator.h", "nccl.h")):
         if not path.startswith(("engine/comm/", "tests/")):
             yield f"includes '{include}': only the communicator factory knows the communicators"
@@ -72,7 +79,8 @@ def errors(path, text):
         return
     for condition in CONDITION.findall(text):
         for word in BACKEND_WORD.findall(condition):
-            if not word.endswith(("_H_", "_CUH_")):
+            generation = word.startswith("__CUDA_ARCH") and path.startswith("kernels/cuda/")  # of one device, no choice
+            if not word.endswith(("_H_", "_CUH_")) and not generation:
                 yield f"'#if {word}': only {' and '.join(FACTORIES)} choose a backend"
 
 
@@ -123,7 +131,9 @@ class RulesTest(unittest.TestCase):
     def test_backends(self):
         self.assert_passes("kernels/backend.cc", '#include "kernels/cpu/cpu_backend.h"\n#if YOIO_WITH_CUDA\n')
         self.assert_passes("kernels/cuda/a.h", "#ifndef YOIO_KERNELS_CUDA_A_H_\n")
+        self.assert_passes("tests/kernels/cuda/a_test.cc", '#include "kernels/cuda/a.h"\n')
         self.assert_fails("kernels/cpu/a.cc", '#include "kernels/cuda/a.h"\n', "only kernels/backend.cc")
+        self.assert_fails("bench/a.cc", '#include "kernels/cuda/a.h"\n', "only kernels/backend.cc")
         self.assert_fails("engine/a.cc", '#include "kernels/cpu/cpu_ops.h"\n', "only kernels/backend.cc")
         self.assert_fails("engine/a.cc", "#if defined(YOIO_WITH_CUDA)\n", "choose a backend")
         self.assert_fails("engine/comm/b.cc", "#ifdef YOIO_WITH_NCCL\n", "choose a backend")

@@ -27,9 +27,9 @@ class Communicator {
   // Copies root's bytes to every rank.
   virtual absl::Status Broadcast(std::span<std::byte> data, int root, kernels::Stream& stream) = 0;
 
-  // data = sum over ranks. Host communicators add in rank order, so that all ranks hold the same bits and a
-  // run can be repeated.
-  virtual absl::Status AllReduce(std::span<float> data, kernels::Stream& stream) = 0;
+  // data = sum over ranks; `count` elements of `type`. Host communicators know float alone, and add in rank
+  // order, so that all ranks hold the same bits and a run can be repeated.
+  virtual absl::Status AllReduce(void* data, size_t count, kernels::DType type, kernels::Stream& stream) = 0;
 
   // all = the ranks' `mine` one after another; all.size() == world * mine.size().
   virtual absl::Status AllGather(std::span<const std::byte> mine, std::span<std::byte> all,
@@ -38,8 +38,9 @@ class Communicator {
   // args.delta is summed over ranks, then the residual and the norm follow as in ResidualRmsNorm. `delta` is
   // the writable pointer behind args.delta and holds the sum afterwards. Composed of AllReduce and
   // ResidualRmsNorm here; a device communicator may fuse them.
-  virtual absl::Status AllReduceResidualNorm(const kernels::ResidualRmsNormArgs& args, float* delta,
-                                             kernels::Backend& backend, kernels::Stream& stream);
+  virtual absl::Status AllReduceResidualNorm(const kernels::ResidualRmsNormArgs& args,
+                                             kernels::Activation* delta, kernels::Backend& backend,
+                                             kernels::Stream& stream);
 
   // Wakes every rank that waits, now and later, with `status` (not OK). The first abort of a group wins.
   virtual void Abort(absl::Status status) = 0;

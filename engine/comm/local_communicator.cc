@@ -32,10 +32,10 @@ class LocalCommunicator final : public Communicator {
                        [&] { CopyUnlessSame(data.data(), group_->call(root).data, data.size()); });
   }
 
-  absl::Status AllReduce(std::span<float> data, kernels::Stream&) override {
-    const LocalCall call{Collective::kAllReduce, data.size_bytes(), 0,
-                         reinterpret_cast<std::byte*>(data.data())};
-    return group_->Run(rank_, call, [&] { ReduceSlice(data.size()); });
+  absl::Status AllReduce(void* data, size_t count, kernels::DType type, kernels::Stream&) override {
+    YOIO_CHECK(type == kernels::DType::kF32 || world() == 1) << "threads of one host add floats";
+    const LocalCall call{Collective::kAllReduce, count * SizeOf(type), 0, static_cast<std::byte*>(data)};
+    return group_->Run(rank_, call, [&] { ReduceSlice(count); });
   }
 
   absl::Status AllGather(std::span<const std::byte> mine, std::span<std::byte> all,

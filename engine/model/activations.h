@@ -17,31 +17,33 @@ namespace yoio {
 inline constexpr int kIndexTile = 32;
 inline constexpr int kLogitsTile = 64;
 
+// Elements are activations unless a type stands beside them.
 struct Activations {
-  kernels::Buffer x;                // [tokens, hidden] the residual
-  kernels::Buffer h;                // [tokens, hidden] its norm; after the memory's layer, m
-  kernels::Buffer delta;            // [tokens, hidden] what a block adds to the residual
-  kernels::Buffer qkv;              // [tokens, (heads + 2 kv_heads) * head_dim]
-  kernels::Buffer attended;         // [tokens, heads * head_dim]
-  kernels::Buffer gate_up;          // [tokens, 2 ffn]
-  kernels::Buffer ffn;              // [tokens, ffn]
-  kernels::Buffer rope_cos;         // [tokens, head_dim / 2]
-  kernels::Buffer rope_sin;         // as rope_cos
-  kernels::Buffer memory;           // [output rows, hidden] m of the output rows
-  kernels::Buffer index_keys;       // [tokens, index dim]
-  kernels::Buffer index_q;          // [kIndexTile, index dim]
-  kernels::Buffer index_scores;     // [kIndexTile, max_model_len]
-  kernels::Buffer index_positions;  // [output rows, top_k]
-  kernels::Buffer index_set;        // [output rows] counts, then [output rows, top_k] slots: one broadcast
-  kernels::Buffer logits;           // [kLogitsTile, vocab of this rank]
-  kernels::Buffer all_logits;       // [world, kLogitsTile, vocab stride], with more than one rank
+  kernels::Buffer x;             // [tokens, hidden] the residual, float
+  kernels::Buffer h;             // [tokens, hidden] its norm; after the memory's layer, m
+  kernels::Buffer delta;         // [tokens, hidden] what a block adds to the residual
+  kernels::Buffer qkv;           // [tokens, (heads + 2 kv_heads) * head_dim]
+  kernels::Buffer attended;      // [tokens, heads * head_dim]
+  kernels::Buffer gate_up;       // [tokens, 2 ffn]
+  kernels::Buffer ffn;           // [tokens, ffn]
+  kernels::Buffer rope_cos;      // [tokens, head_dim / 2] float
+  kernels::Buffer rope_sin;      // as rope_cos
+  kernels::Buffer output_x;      // [output rows, hidden] the residual of the output rows, float
+  kernels::Buffer output_h;      // [output rows, hidden] h of the output rows as the last 'all' layer left it
+  kernels::Buffer index_keys;    // [tokens, index dim]
+  kernels::Buffer index_q;       // [kIndexTile, index dim]
+  kernels::Buffer index_scores;  // [kIndexTile, max_model_len] float
+  kernels::Buffer index_positions;  // [output rows, top_k] int32
+  kernels::Buffer index_set;        // int32: counts of the output rows, then [output rows, top_k] slots
+  kernels::Buffer logits;           // [kLogitsTile, vocab of this rank] float
+  kernels::Buffer all_logits;       // [world, kLogitsTile, vocab stride] float, with more than one rank
 
   // RESOURCE_EXHAUSTED when the device has no room.
   absl::Status Allocate(const ModelConfig& config, const Shard& shard, const StepLimits& limits,
                         int32_t max_model_len, kernels::Backend& backend);
-  // What Allocate would take.
+  // What Allocate would take with activations of `type`.
   static int64_t Bytes(const ModelConfig& config, const Shard& shard, const StepLimits& limits,
-                       int32_t max_model_len);
+                       int32_t max_model_len, kernels::DType type);
 };
 
 }  // namespace yoio

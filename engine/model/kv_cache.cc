@@ -9,7 +9,7 @@ namespace {
 
 using kernels::kBlockTokens;
 
-// Floats of one cached token in `store` on this rank.
+// Elements of one cached token in `store` on this rank.
 int64_t TokenWidth(const Store& store, const Shard& shard) {
   return static_cast<int64_t>(shard.kv_heads) * 2 * store.head_dim;
 }
@@ -24,41 +24,41 @@ int32_t CacheGeometry::RingTokens(const ModelPlan& plan) {
   return window == 0 ? 0 : ((window + kBlockTokens - 1) / kBlockTokens + 1) * kBlockTokens;
 }
 
-int64_t BytesPerBlock(const ModelConfig& config, const Shard& shard) {
-  int64_t floats = 0;
+int64_t BytesPerBlock(const ModelConfig& config, const Shard& shard, kernels::DType type) {
+  int64_t elements = 0;
   for (const Store& store : config.plan.stores) {
-    if (store.window == 0) floats += TokenWidth(store, shard);
+    if (store.window == 0) elements += TokenWidth(store, shard);
   }
   if (HoldsIndexKeys(shard)) {
-    for (const Indexer& indexer : config.plan.indexers) floats += indexer.dim;
+    for (const Indexer& indexer : config.plan.indexers) elements += indexer.dim;
   }
-  return floats * kBlockTokens * static_cast<int64_t>(sizeof(float));
+  return elements * kBlockTokens * static_cast<int64_t>(SizeOf(type));
 }
 
-int64_t BytesPerRing(const ModelConfig& config, const Shard& shard) {
-  int64_t floats = 0;
+int64_t BytesPerRing(const ModelConfig& config, const Shard& shard, kernels::DType type) {
+  int64_t elements = 0;
   for (const Store& store : config.plan.stores) {
-    if (store.window > 0) floats += TokenWidth(store, shard);
+    if (store.window > 0) elements += TokenWidth(store, shard);
   }
-  return floats * CacheGeometry::RingTokens(config.plan) * static_cast<int64_t>(sizeof(float));
+  return elements * CacheGeometry::RingTokens(config.plan) * static_cast<int64_t>(SizeOf(type));
 }
 
 absl::StatusOr<std::unique_ptr<KvCache>> KvCache::Create(const ModelConfig& config, const Shard& shard,
                                                          const CacheGeometry& geometry,
                                                          kernels::Backend& backend) {
-  auto cache = std::unique_ptr<KvCache>(new KvCache(config, shard, geometry));
+  auto cache = std::unique_ptr<KvCache>(new KvCache(config, shard, geometry, backend.activation_type()));
   const int64_t global_tokens = static_cast<int64_t>(geometry.num_blocks) * kBlockTokens;
   const int64_t ring_tokens = static_cast<int64_t>(geometry.max_sequences) * geometry.ring_tokens;
   for (const Store& store : config.plan.stores) {
     const int64_t tokens = store.window == 0 ? global_tokens : ring_tokens;
     YOIO_ASSIGN_OR_RETURN(kernels::Buffer buffer,
-                          backend.Allocate(tokens * TokenWidth(store, shard) * sizeof(float)));
+                          backend.Allocate(tokens * TokenWidth(store, shard) * cache->element_bytes_));
     cache->stores_.push_back(std::move(buffer));
   }
   if (HoldsIndexKeys(shard)) {
     for (const Indexer& indexer : config.plan.indexers) {
       YOIO_ASSIGN_OR_RETURN(kernels::Buffer buffer,
-                            backend.Allocate(global_tokens * indexer.dim * sizeof(float)));
+                            backend.Allocate(global_tokens * indexer.dim * cache->element_bytes_));
       cache->index_keys_.push_back(std::move(buffer));
     }
   }
@@ -76,12 +76,12 @@ void KvCache::Copy(const StepPlan& plan, int32_t* pairs, kernels::Backend& backe
       const Store& store = config_.plan.stores[i];
       if ((store.window > 0) != window) continue;
       const int64_t tokens = window ? geometry_.ring_tokens : kBlockTokens;
-      const int64_t bytes = tokens * TokenWidth(store, shard_) * static_cast<int64_t>(sizeof(float));
+      const int64_t bytes = tokens * TokenWidth(store, shard_) * element_bytes_;
       backend.CopyBlocks({stores_[i].data(), bytes, pairs, num_pairs}, stream);
     }
     if (window) return;
     for (size_t i = 0; i < index_keys_.size(); ++i) {
-      const int64_t bytes = kBlockTokens * config_.plan.indexers[i].dim * static_cast<int64_t>(sizeof(float));
+      const int64_t bytes = kBlockTokens * config_.plan.indexers[i].dim * element_bytes_;
       backend.CopyBlocks({index_keys_[i].data(), bytes, pairs, num_pairs}, stream);
     }
   };

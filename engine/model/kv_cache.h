@@ -25,11 +25,12 @@ struct CacheGeometry {
   static int32_t RingTokens(const ModelPlan& plan);
 };
 
-// Bytes of one global block and of one ring, over all stores, on this rank (index keys counted on rank 0).
-int64_t BytesPerBlock(const ModelConfig& config, const Shard& shard);
-int64_t BytesPerRing(const ModelConfig& config, const Shard& shard);
+// Bytes of one global block and of one ring, over all stores, on this rank (index keys counted on rank 0),
+// with elements of `type`.
+int64_t BytesPerBlock(const ModelConfig& config, const Shard& shard, kernels::DType type);
+int64_t BytesPerRing(const ModelConfig& config, const Shard& shard, kernels::DType type);
 
-// Rank thread only. Layout of every store: [slot][kv_head][K|V][head_dim], float.
+// Rank thread only. Layout of every store: [slot][kv_head][K|V][head_dim], activations.
 class KvCache {
  public:
   static absl::StatusOr<std::unique_ptr<KvCache>> Create(const ModelConfig& config, const Shard& shard,
@@ -37,19 +38,25 @@ class KvCache {
                                                          kernels::Backend& backend);
 
   const CacheGeometry& geometry() const { return geometry_; }
-  float* store(int index) const { return stores_[index].As<float>(); }
-  float* index_keys(int indexer) const { return index_keys_[indexer].As<float>(); }  // rank 0
+  kernels::Activation* store(int index) const { return stores_[index].As<kernels::Activation>(); }
+  kernels::Activation* index_keys(int indexer) const {  // rank 0
+    return index_keys_[indexer].As<kernels::Activation>();
+  }
+  // Sizes of the two in bytes.
+  int64_t store_bytes(int index) const { return static_cast<int64_t>(stores_[index].bytes()); }
+  int64_t index_key_bytes(int indexer) const { return static_cast<int64_t>(index_keys_[indexer].bytes()); }
 
   // The copies that a plan asks for before anything else. `pairs` is device memory for 2 x copies ids.
   void Copy(const StepPlan& plan, int32_t* pairs, kernels::Backend& backend, kernels::Stream& stream) const;
 
  private:
-  KvCache(const ModelConfig& config, const Shard& shard, const CacheGeometry& geometry)
-      : config_(config), shard_(shard), geometry_(geometry) {}
+  KvCache(const ModelConfig& config, const Shard& shard, const CacheGeometry& geometry, kernels::DType type)
+      : config_(config), shard_(shard), geometry_(geometry), element_bytes_(SizeOf(type)) {}
 
   const ModelConfig& config_;  // outlives the cache
   const Shard shard_;
   const CacheGeometry geometry_;
+  const int64_t element_bytes_;
   std::vector<kernels::Buffer> stores_;
   std::vector<kernels::Buffer> index_keys_;
 };

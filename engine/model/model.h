@@ -2,9 +2,10 @@
 #ifndef YOIO_ENGINE_MODEL_MODEL_H_
 #define YOIO_ENGINE_MODEL_MODEL_H_
 
+#include <array>
 #include <cstdint>
+#include <map>
 #include <memory>
-#include <span>
 #include <vector>
 
 #include "absl/functional/function_ref.h"
@@ -29,6 +30,8 @@ struct ModelParts {
   kernels::Backend* backend = nullptr;
   Communicator* comm = nullptr;
   kernels::Stream* stream = nullptr;
+  const int32_t* previous_samples = nullptr;  // device memory: the ids that negative token ids name; may be
+                                              // null when no plan has such
 };
 
 // Rank thread only. Every rank calls Forward with the same plan, and reaches the same collectives in the same
@@ -36,52 +39,72 @@ struct ModelParts {
 class Model {
  public:
   Model(const ModelParts& parts, const StepLimits& limits);
-  absl::Status Allocate();
+  // Takes the memory of the largest step. On a device that records work, also records the two halves of a
+  // step for every usual number of generated rows: some hundred milliseconds.
+  absl::Status Prepare();
 
-  // Receives rank 0's logits, a tile of output rows at a time: `logits` is host memory [num_rows, vocab],
-  // valid during the call, for the output rows from `first_row` on.
-  using LogitsSink = absl::FunctionRef<void(int first_row, int num_rows, const float* logits)>;
+  // Receives rank 0's logits, a tile of output rows at a time: `logits` is device memory [num_rows, vocab]
+  // for the output rows from `first_row` on. Work that reads it must be queued during the call.
+  using LogitsSink = absl::FunctionRef<absl::Status(int first_row, int num_rows, const float* logits)>;
 
-  // Runs `plan`. `previous_samples` are the tokens drawn by the step before. Any error is the group's end.
-  absl::Status Forward(const StepPlan& plan, const std::vector<int32_t>& previous_samples, LogitsSink sink);
+  // Queues `plan`; on a device that computes at once, runs it. Any error is the group's end.
+  absl::Status Forward(const StepPlan& plan, LogitsSink sink);
 
-  // For tests: the index of the last step on rank 0, and its positions; [num_output_rows, top_k].
+  // For tests, once the stream is synchronised: the index of the last step on rank 0, and its positions
+  // [num_output_rows, top_k], all of it device memory.
   const IndexSet& last_index() const { return index_; }
   const int32_t* last_index_positions() const { return act_.index_positions.As<int32_t>(); }
 
  private:
-  // The rows of a step that a layer runs on: all of them at first, output rows in the end.
+  // A step is walked in two halves: the layers that run all tokens, and those that run output rows.
+  enum class Half { kTokens, kOutputs };
+
   struct RowSet {
-    Rows kind;
     int count;
     int prompt_count;  // leading rows on the blocked product: prompt tokens, in layers that run all rows
+    bool one_each;     // every row is its sequence's only one: such steps can be recorded
   };
 
+  RowSet Padded(Half half, const RowSet& exact) const;
+  absl::Status Run(Half half, const RowSet& rows);
+  absl::Status Walk(Half half);
+  absl::Status Record(Half half, int count);
+
   absl::Status Embed();
-  void NarrowToOutputRows(int layer);
+  void NarrowToOutputRows();
+  absl::Status RunLayer(int layer);
   void WriteOwnStore(int layer);
-  void WriteKv(int store, const float* k, int64_t row_stride, const int32_t* slots);
+  void WriteKv(int store, const kernels::Activation* k, int64_t row_stride, const int32_t* slots);
   void WriteMemoryStore(int store);
   absl::Status SelectTokens(int indexer);
   void SelectTile(int indexer, int first_row, int num_rows, int32_t* count, int32_t* slots);
   void Attend(int layer);
+  void AttendWindow(int layer);
   absl::Status AddAttention(int layer);
   absl::Status AddFeedForward(int layer, const float* next_norm);
   absl::Status AddDelta(const float* norm);
   const float* NormAfter(int layer) const;
-  absl::Status Logits(LogitsSink sink);
+  absl::Status Logits(int num_rows, LogitsSink sink);
   const float* JoinShards(const float* all, int num_rows);
 
-  void MatMul(const float* x, const kernels::Matrix& w, float* y, const RowSet& rows);
+  void Norm(const float* weight, kernels::Activation* out);
+  void MatMul(const kernels::Activation* x, const kernels::Matrix& w, kernels::Activation* y,
+              const RowSet& rows);
+  kernels::Activation* Offset(const kernels::Buffer& buffer, int64_t elements) const;
   bool FirstToName(int layer) const;
 
   const ModelParts parts_;
   const ModelConfig& config_;
   const StepLimits limits_;
+  kernels::Backend& backend_;
+  kernels::Stream& stream_;
+  const int first_output_layer_;  // layers from here on run output rows
   StepInputs inputs_;
   Activations act_;
+  Half half_ = Half::kTokens;
   RowSet rows_{};
   IndexSet index_;
+  std::array<std::map<int, std::unique_ptr<kernels::Graph>>, 2> graphs_;  // by half, by number of rows
   std::vector<float> host_logits_;  // [kLogitsTile, vocab] on rank 0, when shards must be put together
 };
 

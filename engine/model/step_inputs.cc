@@ -1,5 +1,6 @@
 #include "engine/model/step_inputs.h"
 
+#include <algorithm>
 
 #include "base/check.h"
 #include "base/status.h"
@@ -9,90 +10,124 @@ namespace {
 
 using kernels::kBlockTokens;
 using kernels::PagedRow;
+using kernels::WordUpdate;
 
-template <typename T>
-void Upload(const kernels::Buffer& buffer, const std::vector<T>& values, kernels::Backend& backend,
-            kernels::Stream& stream) {
-  YOIO_CHECK_LE(values.size() * sizeof(T), buffer.bytes());
-  if (!values.empty()) backend.CopyToDevice(buffer.data(), values.data(), values.size() * sizeof(T), stream);
-}
+constexpr int64_t kWordsPerLine = 16;  // arrays begin cache lines
+constexpr int kTokenArrays = 6;        // ids, positions, two kinds of slots, and rows of two words each
+constexpr int kMaxUpdates = 1 << 16;   // that one copy carries; a step with more takes several
+
+int64_t RoundUp(int64_t words) { return (words + kWordsPerLine - 1) / kWordsPerLine * kWordsPerLine; }
 
 }  // namespace
+
+StepInputs::StepInputs(const CacheGeometry& geometry, const StepLimits& limits)
+    : geometry_(geometry), limits_(limits) {}
+
+int64_t StepInputs::OutputRowsBegin() const { return RoundUp(limits_.max_output_rows); }
+int64_t StepInputs::TokensBegin() const { return OutputRowsBegin() + RoundUp(2 * limits_.max_output_rows); }
+int64_t StepInputs::TokenStride(int num_tokens) { return RoundUp(num_tokens); }
+int64_t StepInputs::MaxWords() const {
+  return TokensBegin() + kTokenArrays * TokenStride(limits_.max_step_tokens);
+}
 
 absl::Status StepInputs::Allocate(kernels::Backend& backend) {
   tables_.resize(geometry_.max_sequences);
   for (auto& table : tables_) table.reserve(geometry_.max_blocks_per_sequence);
-  const auto allocate = [&](kernels::Buffer& buffer, size_t bytes) -> absl::Status {
-    YOIO_ASSIGN_OR_RETURN(buffer, backend.Allocate(bytes));
-    return absl::OkStatus();
-  };
-  const size_t tokens = limits_.max_step_tokens, rows = limits_.max_output_rows;
-  for (kernels::Buffer* buffer : {&token_ids_, &positions_, &global_slots_, &ring_slots_}) {
-    YOIO_RETURN_IF_ERROR(allocate(*buffer, tokens * sizeof(int32_t)));
+  for (int i = 0; i < limits_.depth; ++i) {
+    YOIO_ASSIGN_OR_RETURN(kernels::Buffer staging, backend.AllocateHost(MaxWords() * sizeof(int32_t)));
+    YOIO_ASSIGN_OR_RETURN(kernels::Buffer updates, backend.AllocateHost(kMaxUpdates * sizeof(WordUpdate)));
+    staging_.push_back(std::move(staging));
+    update_staging_.push_back(std::move(updates));
   }
-  YOIO_RETURN_IF_ERROR(allocate(token_rows_, tokens * sizeof(PagedRow)));
-  YOIO_RETURN_IF_ERROR(allocate(output_tokens_, rows * sizeof(int32_t)));
-  YOIO_RETURN_IF_ERROR(allocate(output_rows_, rows * sizeof(PagedRow)));
-  const size_t table_entries =
-      static_cast<size_t>(geometry_.max_sequences) * geometry_.max_blocks_per_sequence;
-  YOIO_RETURN_IF_ERROR(allocate(block_tables_, table_entries * sizeof(int32_t)));
-  return allocate(copy_pairs_, geometry_.max_sequences * sizeof(BlockCopy));
+  YOIO_ASSIGN_OR_RETURN(device_, backend.Allocate(MaxWords() * sizeof(int32_t)));
+  YOIO_ASSIGN_OR_RETURN(updates_, backend.Allocate(kMaxUpdates * sizeof(WordUpdate)));
+  const size_t entries = static_cast<size_t>(geometry_.max_sequences) * geometry_.max_blocks_per_sequence;
+  YOIO_ASSIGN_OR_RETURN(block_tables_, backend.Allocate(entries * sizeof(int32_t)));
+  YOIO_ASSIGN_OR_RETURN(copy_pairs_, backend.Allocate(geometry_.max_sequences * sizeof(BlockCopy)));
+  return absl::OkStatus();
+}
+
+void StepInputs::UploadTables(kernels::Backend& backend, kernels::Stream& stream) {
+  if (num_updates_ == 0) return;
+  backend.CopyToDevice(updates_.data(), update_staging_[turn_].data(), num_updates_ * sizeof(WordUpdate),
+                       stream);
+  backend.UpdateWords({updates_.As<WordUpdate>(), num_updates_, block_tables_.As<int32_t>()}, stream);
+  num_updates_ = 0;
 }
 
 void StepInputs::ExtendTables(const StepPlan& plan, kernels::Backend& backend, kernels::Stream& stream) {
   for (const int32_t slot : plan.released_slots) tables_[slot].clear();
   for (const SlotAdmission& admission : plan.admitted) tables_[admission.slot].clear();
+  auto* updates = update_staging_[turn_].As<WordUpdate>();
   for (const StepSequence& sequence : plan.sequences) {
-    if (sequence.new_block_count == 0) continue;
     std::vector<int32_t>& table = tables_[sequence.slot];
-    const size_t known = table.size();
-    const auto first = plan.new_blocks.begin() + sequence.new_block_begin;
-    table.insert(table.end(), first, first + sequence.new_block_count);
+    const int64_t row = int64_t{sequence.slot} * geometry_.max_blocks_per_sequence;
+    for (int i = 0; i < sequence.new_block_count; ++i) {
+      if (num_updates_ == kMaxUpdates) {
+        UploadTables(backend, stream);
+        // The staging memory is about to be written again. What fails here fails the step's end too.
+        backend.Synchronize(stream).IgnoreError();
+      }
+      const int32_t block = plan.new_blocks[sequence.new_block_begin + i];
+      updates[num_updates_++] = {static_cast<int32_t>(row + static_cast<int64_t>(table.size())), block};
+      table.push_back(block);
+    }
     YOIO_CHECK_LE(table.size(), static_cast<size_t>(geometry_.max_blocks_per_sequence));
-    int32_t* row =
-        block_tables_.As<int32_t>() + static_cast<int64_t>(sequence.slot) * geometry_.max_blocks_per_sequence;
-    backend.CopyToDevice(row + known, table.data() + known, sequence.new_block_count * sizeof(int32_t),
-                         stream);
+  }
+  UploadTables(backend, stream);
+}
+
+// `words` is the memory of one step, as TokenArray and OutputRowsBegin divide it.
+void StepInputs::Fill(const StepPlan& plan, int num_tokens, int num_output_rows, int32_t* words) const {
+  const int64_t stride = TokenStride(num_tokens);
+  int32_t* ids = words + TokensBegin();
+  int32_t* positions = ids + stride;
+  int32_t* global_slots = positions + stride;
+  int32_t* ring_slots = global_slots + stride;
+  auto* rows = reinterpret_cast<PagedRow*>(ring_slots + stride);
+  std::copy(plan.token_ids.begin(), plan.token_ids.end(), ids);
+  std::copy(plan.positions.begin(), plan.positions.end(), positions);
+  int token = 0;
+  for (const StepSequence& sequence : plan.sequences) {
+    const std::vector<int32_t>& table = tables_[sequence.slot];
+    const int32_t end = sequence.start_position + sequence.token_count;
+    for (int32_t position = sequence.start_position; position < end; ++position, ++token) {
+      global_slots[token] = table[position / kBlockTokens] * kBlockTokens + position % kBlockTokens;
+      const bool kept = geometry_.ring_tokens > 0 && position >= end - geometry_.ring_tokens;
+      ring_slots[token] =
+          kept ? sequence.slot * geometry_.ring_tokens + position % geometry_.ring_tokens : -1;
+      rows[token] = {sequence.slot, position + 1};
+    }
+  }
+  for (; token < num_tokens; ++token) {
+    ids[token] = positions[token] = 0;
+    global_slots[token] = ring_slots[token] = -1;
+    rows[token] = {0, 0};
+  }
+
+  int32_t* output_tokens = words;
+  auto* output_rows = reinterpret_cast<PagedRow*>(words + OutputRowsBegin());
+  const int count = static_cast<int>(plan.output_tokens.size());
+  for (int i = 0; i < num_output_rows; ++i) {
+    output_tokens[i] = i < count ? plan.output_tokens[i] : 0;
+    output_rows[i] = i < count ? rows[output_tokens[i]] : PagedRow{0, 0};
   }
 }
 
-void StepInputs::Load(const StepPlan& plan, const std::vector<int32_t>& previous_samples,
-                      kernels::Backend& backend, kernels::Stream& stream) {
+void StepInputs::Load(const StepPlan& plan, int num_tokens, int num_output_rows, kernels::Backend& backend,
+                      kernels::Stream& stream) {
+  YOIO_CHECK_LE(num_tokens, limits_.max_step_tokens);
+  YOIO_CHECK_LE(num_output_rows, limits_.max_output_rows);
   ExtendTables(plan, backend, stream);
-  num_tokens = static_cast<int>(plan.token_ids.size());
-  num_prompt_tokens = plan.num_prompt_tokens;
-  num_output_rows = static_cast<int>(plan.output_tokens.size());
-
-  host_ids_ = plan.token_ids;
-  for (int32_t& id : host_ids_) {
-    if (id < 0) id = previous_samples[-1 - id];
-  }
   spans_.clear();
-  host_global_slots_.clear();
-  host_ring_slots_.clear();
-  host_token_rows_.clear();
   for (const StepSequence& sequence : plan.sequences) {
     spans_.push_back({sequence.token_begin, sequence.token_count, sequence.start_position, sequence.slot});
-    const std::vector<int32_t>& table = tables_[sequence.slot];
-    const int32_t end = sequence.start_position + sequence.token_count;
-    for (int32_t position = sequence.start_position; position < end; ++position) {
-      host_global_slots_.push_back(table[position / kBlockTokens] * kBlockTokens + position % kBlockTokens);
-      const bool kept = geometry_.ring_tokens > 0 && position >= end - geometry_.ring_tokens;
-      host_ring_slots_.push_back(
-          kept ? sequence.slot * geometry_.ring_tokens + position % geometry_.ring_tokens : -1);
-      host_token_rows_.push_back({sequence.slot, position + 1});
-    }
   }
-  host_output_rows_.clear();
-  for (const int32_t token : plan.output_tokens) host_output_rows_.push_back(host_token_rows_[token]);
-
-  Upload(token_ids_, host_ids_, backend, stream);
-  Upload(positions_, plan.positions, backend, stream);
-  Upload(global_slots_, host_global_slots_, backend, stream);
-  Upload(ring_slots_, host_ring_slots_, backend, stream);
-  Upload(token_rows_, host_token_rows_, backend, stream);
-  Upload(output_tokens_, plan.output_tokens, backend, stream);
-  Upload(output_rows_, host_output_rows_, backend, stream);
+  num_tokens_ = num_tokens;
+  Fill(plan, num_tokens, num_output_rows, staging_[turn_].As<int32_t>());
+  const int64_t words = TokensBegin() + kTokenArrays * TokenStride(num_tokens);
+  backend.CopyToDevice(device_.data(), staging_[turn_].data(), words * sizeof(int32_t), stream);
+  turn_ = (turn_ + 1) % limits_.depth;
 }
 
 }  // namespace yoio

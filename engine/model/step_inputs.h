@@ -15,50 +15,66 @@ namespace yoio {
 struct StepLimits {
   int max_step_tokens = 0;
   int max_output_rows = 0;
+  int depth = 1;  // steps that may be under way at once
 };
 
 // Sized once for the largest step. Rank thread only.
+//
+// One copy carries a whole step to the device: output rows first, at places that never change, then tokens,
+// at places that depend on their number alone. So work recorded for a number of rows finds its inputs there
+// in every step of that many.
 class StepInputs {
  public:
-  StepInputs(const CacheGeometry& geometry, const StepLimits& limits)
-      : geometry_(geometry), limits_(limits) {}
+  StepInputs(const CacheGeometry& geometry, const StepLimits& limits);
   absl::Status Allocate(kernels::Backend& backend);
 
-  // Takes the next plan. `previous_samples` are the tokens that the step before drew: what negative ids name.
-  void Load(const StepPlan& plan, const std::vector<int32_t>& previous_samples, kernels::Backend& backend,
+  // Takes the next plan, filled up with padding (kernels/ops.h) to `num_tokens` tokens and `num_output_rows`
+  // output rows. May be called again once fewer than `depth` of the steps loaded before are under way.
+  void Load(const StepPlan& plan, int num_tokens, int num_output_rows, kernels::Backend& backend,
             kernels::Stream& stream);
 
-  int num_tokens = 0;
-  int num_prompt_tokens = 0;
-  int num_output_rows = 0;
-
   // Device arrays; [num_tokens] or [num_output_rows].
-  const int32_t* token_ids() const { return token_ids_.As<int32_t>(); }
-  const int32_t* positions() const { return positions_.As<int32_t>(); }
-  const int32_t* global_slots() const { return global_slots_.As<int32_t>(); }  // where a token's K,V go
-  const int32_t* ring_slots() const { return ring_slots_.As<int32_t>(); }  // -1: overwritten within this step
-  const kernels::PagedRow* token_rows() const { return token_rows_.As<kernels::PagedRow>(); }
-  const int32_t* output_tokens() const { return output_tokens_.As<int32_t>(); }
-  const kernels::PagedRow* output_rows() const { return output_rows_.As<kernels::PagedRow>(); }
-  const int32_t* block_tables() const {
-    return block_tables_.As<int32_t>();
-  }  // [slots, max_blocks_per_sequence]
+  const int32_t* token_ids() const { return TokenArray(0); }
+  const int32_t* positions() const { return TokenArray(1); }
+  const int32_t* global_slots() const { return TokenArray(2); }  // where a token's K,V go
+  const int32_t* ring_slots() const { return TokenArray(3); }    // -1: overwritten within this step
+  const kernels::PagedRow* token_rows() const {
+    return reinterpret_cast<const kernels::PagedRow*>(TokenArray(4));
+  }
+  const int32_t* output_tokens() const { return device_.As<int32_t>(); }
+  const kernels::PagedRow* output_rows() const {
+    return reinterpret_cast<const kernels::PagedRow*>(device_.As<int32_t>() + OutputRowsBegin());
+  }
+  // [slots, max_blocks_per_sequence]
+  const int32_t* block_tables() const { return block_tables_.As<int32_t>(); }
   int32_t* copy_pairs() const { return copy_pairs_.As<int32_t>(); }
-  // Host arrays.
+  // Host array.
   const std::vector<kernels::SequenceSpan>& spans() const { return spans_; }
-  const std::vector<kernels::PagedRow>& host_output_rows() const { return host_output_rows_; }
 
  private:
   void ExtendTables(const StepPlan& plan, kernels::Backend& backend, kernels::Stream& stream);
+  void UploadTables(kernels::Backend& backend, kernels::Stream& stream);
+  void Fill(const StepPlan& plan, int num_tokens, int num_output_rows, int32_t* words) const;
+
+  // Places in 4-byte words from the beginning of a step's memory.
+  int64_t OutputRowsBegin() const;
+  int64_t TokensBegin() const;
+  static int64_t TokenStride(int num_tokens);
+  const int32_t* TokenArray(int number) const {
+    return device_.As<int32_t>() + TokensBegin() + number * TokenStride(num_tokens_);
+  }
+  int64_t MaxWords() const;
 
   const CacheGeometry geometry_;
   const StepLimits limits_;
+  int num_tokens_ = 0;                        // of the step loaded last, padding included
   std::vector<std::vector<int32_t>> tables_;  // host mirror of block_tables_, by slot
   std::vector<kernels::SequenceSpan> spans_;
-  std::vector<int32_t> host_ids_, host_global_slots_, host_ring_slots_;
-  std::vector<kernels::PagedRow> host_token_rows_, host_output_rows_;
-  kernels::Buffer token_ids_, positions_, global_slots_, ring_slots_, token_rows_, output_tokens_,
-      output_rows_, block_tables_, copy_pairs_;
+  std::vector<kernels::Buffer> staging_;         // [depth] host memory that a step is copied from
+  std::vector<kernels::Buffer> update_staging_;  // as staging_, for the growth of block tables
+  int turn_ = 0;                                 // which of them the next step takes
+  int num_updates_ = 0;                          // filled in update_staging_[turn_]
+  kernels::Buffer device_, updates_, block_tables_, copy_pairs_;
 };
 
 }  // namespace yoio

@@ -7,7 +7,9 @@
 
 #include "absl/strings/str_cat.h"
 #include "base/check.h"
+#include "base/host_resources.h"
 #include "base/status.h"
+#include "base/thread_pool.h"
 
 namespace yoio {
 namespace {
@@ -50,7 +52,8 @@ class WeightBuilder {
         backend_(backend),
         stream_(stream),
         progress_(std::move(progress)),
-        total_bytes_(total_bytes) {}
+        total_bytes_(total_bytes),
+        pool_(checkpoint == nullptr ? AvailableThreads() : 1) {}
 
   // Stacks slices with the same number of columns into one matrix.
   absl::Status Stack(const std::vector<Slice>& slices, Matrix& out) {
@@ -126,17 +129,18 @@ class WeightBuilder {
   }
 
   // Uniform with the variance 1 / cols, so that activations keep their size from layer to layer.
-  absl::Status Draw(const Slice& slice, std::byte* destination) const {
+  absl::Status Draw(const Slice& slice, std::byte* destination) {
     const uint64_t key = Mix(seed_ ^ std::hash<std::string>{}(slice.tensor));
     const float scale = std::sqrt(12.0f / static_cast<float>(slice.cols)) / 65536.0f;
-    auto* out = reinterpret_cast<kernels::BFloat16*>(destination);
-    for (int64_t row = slice.row_begin; row < slice.row_begin + slice.row_count; ++row) {
+    pool_.ParallelFor(slice.row_count, [&](int64_t i) {
+      auto* out = reinterpret_cast<kernels::BFloat16*>(destination) + i * slice.col_count;
+      const uint64_t row_begin = static_cast<uint64_t>(slice.row_begin + i) * slice.cols;
       for (int64_t col = slice.col_begin; col < slice.col_begin + slice.col_count; ++col) {
-        const uint64_t place = static_cast<uint64_t>(row) * slice.cols + col;
+        const uint64_t place = row_begin + col;
         const uint64_t word = Mix(key + place / 4) >> (place % 4 * 16);
         *out++ = kernels::ToBFloat16((static_cast<float>(word & 0xffff) - 32767.5f) * scale);
       }
-    }
+    });
     return absl::OkStatus();
   }
 
@@ -158,6 +162,7 @@ class WeightBuilder {
   const Weights::Progress progress_;
   const int64_t total_bytes_;
   int64_t done_bytes_ = 0;
+  ThreadPool pool_;
   std::vector<std::byte> host_;  // one stacked matrix at a time
   std::vector<kernels::Buffer> buffers_;
 };
@@ -255,8 +260,8 @@ absl::StatusOr<std::unique_ptr<Weights>> Weights::Load(const ModelConfig& config
 
 absl::StatusOr<std::unique_ptr<Weights>> Weights::Dummy(const ModelConfig& config, const Shard& shard,
                                                         uint64_t seed, kernels::Backend& backend,
-                                                        kernels::Stream& stream) {
-  WeightBuilder builder(nullptr, seed, backend, stream, nullptr, 0);
+                                                        kernels::Stream& stream, const Progress& progress) {
+  WeightBuilder builder(nullptr, seed, backend, stream, progress, Bytes(config, shard));
   YOIO_ASSIGN_OR_RETURN(auto weights, Build(config, shard, builder));
   weights->buffers_ = builder.TakeBuffers();
   return weights;

@@ -68,7 +68,7 @@ class Weights {
   // bf16 values drawn from `seed`, alike for every world size, in the range a trained model would have.
   static absl::StatusOr<std::unique_ptr<Weights>> Dummy(const ModelConfig& config, const Shard& shard,
                                                         uint64_t seed, kernels::Backend& backend,
-                                                        kernels::Stream& stream);
+                                                        kernels::Stream& stream, const Progress& progress);
   // Bytes that Load or Dummy would allocate for bf16 matrices.
   static int64_t Bytes(const ModelConfig& config, const Shard& shard);
 

@@ -337,7 +337,8 @@ void FinishImpl(const AttentionProblem& problem, const Run& run, int kv_head, co
   const int width = Width(problem);
   for (int query = 0; query < run.num_rows * group; ++query) {
     const int64_t head = int64_t{run.row + query / group} * problem.heads + kv_head * group + query % group;
-    const Vector sum = hn::Set(d, total.sum[query]);
+    // A row that sees no key has summed nothing: its values stay zero.
+    const Vector sum = hn::Set(d, total.sum[query] == 0.0f ? 1.0f : total.sum[query]);
     float* values = total.values + query * width;
     for (int i = 0; i < width; i += kLanes) hn::Store(hn::Div(hn::Load(d, values + i), sum), d, values + i);
     std::copy_n(values, problem.head_dim, problem.out + head * problem.head_dim);

@@ -12,9 +12,9 @@ void WriteKv(const WriteKvArgs& args, CpuStream& stream) {
   ForRanges(stream, args.num_rows, 2 * slot_size * sizeof(float), [&](int64_t begin, int64_t end) {
     for (int64_t i = begin; i < end; ++i) {
       if (args.slots[i] < 0) continue;
-      const float* k = args.k + i * args.row_stride;
-      const float* v = args.v + i * args.row_stride;
-      float* out = args.cache + args.slots[i] * slot_size;
+      const float* k = AsFloats(args.k) + i * args.row_stride;
+      const float* v = AsFloats(args.v) + i * args.row_stride;
+      float* out = AsFloats(args.cache) + args.slots[i] * slot_size;
       for (int head = 0; head < args.kv_heads; ++head) {
         std::memcpy(out, k + head * head_dim, bytes);
         std::memcpy(out + head_dim, v + head * head_dim, bytes);
@@ -29,9 +29,14 @@ void WriteIndexKeys(const WriteIndexKeysArgs& args, CpuStream& stream) {
   ForRanges(stream, args.num_rows, 2 * dim * sizeof(float), [&](int64_t begin, int64_t end) {
     for (int64_t i = begin; i < end; ++i) {
       if (args.slots[i] < 0) continue;
-      std::memcpy(args.cache + args.slots[i] * dim, args.keys + i * dim, dim * sizeof(float));
+      std::memcpy(AsFloats(args.cache) + args.slots[i] * dim, AsFloats(args.keys) + i * dim,
+                  dim * sizeof(float));
     }
   });
+}
+
+void UpdateWords(const UpdateWordsArgs& args, CpuStream& stream) {
+  for (int i = 0; i < args.num_updates; ++i) args.words[args.updates[i].place] = args.updates[i].word;
 }
 
 }  // namespace yoio::kernels::cpu

@@ -2,11 +2,14 @@
 
 #include <sys/mman.h>
 
+#include <algorithm>
 #include <cstdint>
 #include <cstdlib>
 #include <cstring>
 
 #include "absl/strings/str_cat.h"
+#include "base/check.h"
+#include "base/host_resources.h"
 #include "kernels/cpu/cpu_ops.h"
 
 namespace yoio::kernels::cpu {
@@ -15,12 +18,20 @@ namespace {
 constexpr size_t kAlignment = 64;              // one cache line, and the widest vector
 constexpr size_t kHugePage = size_t{2} << 20;  // gathers from a large cache miss the TLB with 4 KiB pages
 
+// Left to the rest of the machine, and to what this process allocates beside weights and cache.
+constexpr int64_t kMinReserve = int64_t{512} << 20;
+
 size_t RoundUp(size_t bytes, size_t multiple) { return (bytes + multiple - 1) / multiple * multiple; }
 
 // Streams of this backend are CpuStreams: nothing else makes one.
 CpuStream& Cpu(Stream& stream) { return static_cast<CpuStream&>(stream); }
 
 }  // namespace
+
+absl::StatusOr<int64_t> CpuBackend::AvailableBytes() {
+  const int64_t available = AvailableMemoryBytes();
+  return available - std::max(kMinReserve, available / 10);
+}
 
 absl::StatusOr<Buffer> CpuBackend::Allocate(size_t bytes) {
   if (bytes == 0) return Buffer();
@@ -35,7 +46,7 @@ absl::StatusOr<Buffer> CpuBackend::Allocate(size_t bytes) {
   return Buffer(this, data, bytes);
 }
 
-void CpuBackend::Free(void* data, size_t bytes) { std::free(data); }
+void CpuBackend::Free(void* data, size_t bytes, bool on_host) { std::free(data); }
 
 absl::StatusOr<std::unique_ptr<Stream>> CpuBackend::NewStream(int num_threads) {
   if (num_threads < 1) {
@@ -59,6 +70,16 @@ void CpuBackend::Fill(void* device, int byte, size_t bytes, Stream& stream) {
 // Every operation has finished when its call returns, and none of them can fail.
 absl::Status CpuBackend::Synchronize(Stream& stream) { return absl::OkStatus(); }
 
+void CpuBackend::BeginCapture(Stream& stream) { YOIO_CHECK(false) << "a CPU runs operations at once"; }
+
+absl::StatusOr<std::unique_ptr<Graph>> CpuBackend::EndCapture(Stream& stream) {
+  return absl::UnimplementedError("a CPU runs operations at once");
+}
+
+void CpuBackend::Replay(Graph& graph, Stream& stream) {
+  YOIO_CHECK(false) << "a CPU runs operations at once";
+}
+
 void CpuBackend::Embed(const EmbedArgs& args, Stream& stream) { cpu::Embed(args, Cpu(stream)); }
 
 void CpuBackend::ResidualRmsNorm(const ResidualRmsNormArgs& args, Stream& stream) {
@@ -74,6 +95,8 @@ void CpuBackend::HeadNormRope(const HeadNormRopeArgs& args, Stream& stream) {
 void CpuBackend::MatMul(const MatMulArgs& args, Stream& stream) { cpu::MatMul(args, Cpu(stream)); }
 
 void CpuBackend::SiluGate(const SiluGateArgs& args, Stream& stream) { cpu::SiluGate(args, Cpu(stream)); }
+
+void CpuBackend::GateUp(const GateUpArgs& args, Stream& stream) { cpu::GateUp(args, Cpu(stream)); }
 
 void CpuBackend::WriteKv(const WriteKvArgs& args, Stream& stream) { cpu::WriteKv(args, Cpu(stream)); }
 
@@ -95,10 +118,6 @@ void CpuBackend::IndexScores(const IndexScoresArgs& args, Stream& stream) {
 
 void CpuBackend::TopK(const TopKArgs& args, Stream& stream) { cpu::TopK(args, Cpu(stream)); }
 
-void CpuBackend::TranslateIndex(const TranslateIndexArgs& args, Stream& stream) {
-  cpu::TranslateIndex(args, Cpu(stream));
-}
-
 void CpuBackend::SparseAttention(const SparseAttentionArgs& args, Stream& stream) {
   cpu::SparseAttention(args, Cpu(stream));
 }
@@ -110,5 +129,11 @@ void CpuBackend::GatherRows(const GatherRowsArgs& args, Stream& stream) {
 void CpuBackend::CopyBlocks(const CopyBlocksArgs& args, Stream& stream) {
   cpu::CopyBlocks(args, Cpu(stream));
 }
+
+void CpuBackend::UpdateWords(const UpdateWordsArgs& args, Stream& stream) {
+  cpu::UpdateWords(args, Cpu(stream));
+}
+
+void CpuBackend::Draw(const DrawArgs& args, Stream& stream) { cpu::Draw(args, Cpu(stream)); }
 
 }  // namespace yoio::kernels::cpu

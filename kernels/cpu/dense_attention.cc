@@ -17,7 +17,8 @@ void DenseAttention(const DenseAttentionArgs& args, CpuStream& stream) {
 
   const auto locate = [&](int row, int kv_head, int32_t begin, int32_t end, KeyRows& rows) {
     const int32_t* table = args.block_tables + int64_t{args.rows[row].slot} * args.max_blocks;
-    const float* block = args.cache + table[begin / kBlockTokens] * kBlockTokens * token_stride;
+    const float* block =
+        AsFloats(args.cache) + int64_t{table[begin / kBlockTokens]} * kBlockTokens * token_stride;
     for (int32_t p = begin; p < end; ++p) {
       const float* token = block + p % kBlockTokens * token_stride + kv_head * 2 * head_dim;
       rows.k[p % kBlockTokens] = token;
@@ -25,13 +26,13 @@ void DenseAttention(const DenseAttentionArgs& args, CpuStream& stream) {
     }
   };
 
-  Attention({.q = args.q,
+  Attention({.q = AsFloats(args.q),
              .q_stride = args.q_stride,
              .num_rows = args.num_rows,
              .heads = args.heads,
              .kv_heads = args.kv_heads,
              .head_dim = args.head_dim,
-             .out = args.out,
+             .out = AsFloats(args.out),
              .share_keys = share_keys,
              .locate = locate},
             stream);

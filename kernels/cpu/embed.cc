@@ -11,7 +11,8 @@ void Embed(const EmbedArgs& args, CpuStream& stream) {
   ForRanges(stream, args.num_tokens, hidden * sizeof(float), [&](int64_t begin, int64_t end) {
     for (int64_t i = begin; i < end; ++i) {
       float* out = args.out + i * hidden;
-      const int64_t row = int64_t{args.ids[i]} - args.vocab_begin;
+      const int32_t id = args.ids[i] >= 0 ? args.ids[i] : args.previous[-1 - args.ids[i]];
+      const int64_t row = int64_t{id} - args.vocab_begin;
       if (row < 0 || row >= args.table.rows) {
         std::fill_n(out, hidden, 0.0f);
       } else if (args.table.dtype == DType::kF32) {

@@ -64,8 +64,8 @@ void ScoreBlock(const IndexScoresArgs& args, int begin, int end, int position, c
     for (int row = begin; row < end; ++row) {
       const int left = args.rows[row].length - first;
       if (left <= 0) continue;
-      const Vector scores =
-          GroupScores<kDim>(args.q + row * int64_t{args.dim}, keys + group * int64_t{args.dim}, args.dim);
+      const Vector scores = GroupScores<kDim>(AsFloats(args.q) + row * int64_t{args.dim},
+                                              keys + group * int64_t{args.dim}, args.dim);
       float* out = args.scores + row * args.score_stride + first;
       if (left >= kLanes) {
         hn::StoreU(scores, d, out);
@@ -89,7 +89,7 @@ void ScoreBlocks(const IndexScoresArgs& args, int row_begin, int row_end, int bl
     const int32_t* table = args.block_tables + int64_t{slot} * args.max_blocks;
     const int blocks = std::min(block_end, (length + kBlockTokens - 1) / kBlockTokens);
     for (int block = block_begin; block < blocks; ++block) {
-      const float* keys = args.keys + int64_t{table[block]} * kBlockTokens * args.dim;
+      const float* keys = AsFloats(args.keys) + int64_t{table[block]} * kBlockTokens * args.dim;
       ScoreBlock<kDim>(args, begin, end, block * kBlockTokens, keys);
     }
   }

@@ -87,7 +87,7 @@ bool ProbeLibrary() {
 
 // Rows [row, row + num_rows) times columns [begin, end). Scratch holds the widened tile and, for few rows,
 // padded copies of x and y.
-void MultiplyTile(const MatMulArgs& args, int row, int64_t num_rows, int64_t begin, int64_t end, int thread,
+void MultiplyTile(const Product& args, int row, int64_t num_rows, int64_t begin, int64_t end, int thread,
                   CpuStream& stream) {
   const int64_t k = args.w.cols;
   const int64_t columns = end - begin;
@@ -125,7 +125,7 @@ bool LibraryKeepsRows() {
   return keeps;
 }
 
-void BlockedMatMul(const MatMulArgs& args, CpuStream& stream) {
+void BlockedMatMul(const Product& args, CpuStream& stream) {
   const int64_t n = args.w.rows;
   const int64_t k = args.w.cols;
   if (n * k < kMinWeights || !LibraryKeepsRows()) return SkinnyMatMul(args, stream);

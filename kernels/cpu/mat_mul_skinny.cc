@@ -132,8 +132,8 @@ void Columns(const float* x, int64_t padded, int num_rows, const T* w, int64_t k
 
 // ProductColumns for one type of weights.
 template <typename T>
-void Product(const MatMulArgs& args, const float* x, int64_t padded, int row, int num_rows, int64_t begin,
-             int64_t end) {
+void ProductOf(const Product& args, const float* x, int64_t padded, int row, int num_rows, int64_t begin,
+               int64_t end) {
   const int64_t k = args.w.cols;
   const T* w = static_cast<const T*>(args.w.data);
   float* y = args.y + row * args.y_stride;
@@ -146,12 +146,12 @@ void Product(const MatMulArgs& args, const float* x, int64_t padded, int row, in
 }
 
 // Columns [begin, end) of the product of rows [row, row + num_rows), which lie in `x` as OrderRow left them.
-void ProductColumns(const MatMulArgs& args, const float* x, int64_t padded, int row, int num_rows,
-                    int64_t begin, int64_t end) {
+void ProductColumns(const Product& args, const float* x, int64_t padded, int row, int num_rows, int64_t begin,
+                    int64_t end) {
   if (args.w.dtype == DType::kBF16) {
-    Product<BFloat16>(args, x, padded, row, num_rows, begin, end);
+    ProductOf<BFloat16>(args, x, padded, row, num_rows, begin, end);
   } else {
-    Product<float>(args, x, padded, row, num_rows, begin, end);
+    ProductOf<float>(args, x, padded, row, num_rows, begin, end);
   }
 }
 
@@ -198,7 +198,7 @@ constexpr int64_t kTaskColumns = 4;
 HWY_EXPORT(OrderRow);
 HWY_EXPORT(ProductColumns);
 
-void SkinnyMatMul(const MatMulArgs& args, CpuStream& stream) {
+void SkinnyMatMul(const Product& args, CpuStream& stream) {
   const int64_t n = args.w.rows;
   const int64_t k = args.w.cols;
   const int64_t padded = (k + kPadding - 1) / kPadding * kPadding;

@@ -64,10 +64,10 @@ void ResidualRmsNormRows(const ResidualRmsNormArgs& args, int64_t begin, int64_t
   const size_t hidden = args.hidden;
   for (int64_t i = begin; i < end; ++i) {
     float* x = args.x + i * args.hidden;
-    if (args.delta != nullptr) AddRow(x, args.delta + i * args.hidden, hidden);
+    if (args.delta != nullptr) AddRow(x, AsFloats(args.delta) + i * args.hidden, hidden);
     if (args.weight == nullptr) continue;
     const float scale = 1.0f / std::sqrt(SumOfSquares(x, hidden) / static_cast<float>(hidden) + args.eps);
-    ScaleRow(x, scale, args.weight, args.out + i * args.hidden, hidden);
+    ScaleRow(x, scale, args.weight, AsFloats(args.out) + i * args.hidden, hidden);
   }
 }
 

@@ -64,9 +64,10 @@ void RotateHead(float* x, const float* HWY_RESTRICT cos, const float* HWY_RESTRI
 void HeadNormRopeRows(const HeadNormRopeArgs& args, int64_t begin, int64_t end) {
   const int64_t half = args.head_dim / 2;
   for (int64_t i = begin; i < end; ++i) {
-    float* x = args.x + i * args.row_stride;
-    for (int head = 0; head < args.num_heads; ++head, x += args.head_dim) {
-      if (args.weight != nullptr) NormHead(x, args.weight, args.eps, args.head_dim);
+    float* x = AsFloats(args.x) + i * args.row_stride;
+    for (int head = 0; head < args.q_heads + args.k_heads; ++head, x += args.head_dim) {
+      const float* weight = head < args.q_heads ? args.q_weight : args.k_weight;
+      if (weight != nullptr) NormHead(x, weight, args.eps, args.head_dim);
       if (args.cos != nullptr) RotateHead(x, args.cos + i * half, args.sin + i * half, half);
     }
   }
@@ -82,7 +83,7 @@ namespace yoio::kernels::cpu {
 HWY_EXPORT(HeadNormRopeRows);
 
 void HeadNormRope(const HeadNormRopeArgs& args, CpuStream& stream) {
-  const int64_t row_bytes = int64_t{2} * args.num_heads * args.head_dim * sizeof(float);
+  const int64_t row_bytes = int64_t{2} * (args.q_heads + args.k_heads) * args.head_dim * sizeof(float);
   ForRanges(stream, args.num_rows, row_bytes, [&](int64_t begin, int64_t end) {
     HWY_DYNAMIC_DISPATCH(HeadNormRopeRows)(args, begin, end);
   });

@@ -63,8 +63,8 @@ void SiluGate(const SiluGateArgs& args, CpuStream& stream) {
       const int64_t row = i / ffn;
       const int64_t column = i % ffn;
       const int64_t count = std::min(end - i, ffn - column);
-      const float* gate = args.gate_up + 2 * row * ffn + column;
-      HWY_DYNAMIC_DISPATCH(GateRange)(gate, gate + ffn, count, args.out + i);
+      const float* gate = AsFloats(args.gate_up) + 2 * row * ffn + column;
+      HWY_DYNAMIC_DISPATCH(GateRange)(gate, gate + ffn, count, AsFloats(args.out) + i);
       i += count;
     }
   });

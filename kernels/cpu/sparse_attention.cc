@@ -15,19 +15,19 @@ void SparseAttention(const SparseAttentionArgs& args, CpuStream& stream) {
   const auto locate = [&](int row, int kv_head, int32_t begin, int32_t end, KeyRows& rows) {
     const int32_t* slots = args.slots + int64_t{row} * args.top_k;
     for (int32_t p = begin; p < end; ++p) {
-      const float* token = args.cache + slots[p] * token_stride + kv_head * 2 * head_dim;
+      const float* token = AsFloats(args.cache) + slots[p] * token_stride + kv_head * 2 * head_dim;
       rows.k[p % kBlockTokens] = token;
       rows.v[p % kBlockTokens] = token + head_dim;
     }
   };
 
-  Attention({.q = args.q,
+  Attention({.q = AsFloats(args.q),
              .q_stride = args.q_stride,
              .num_rows = args.num_rows,
              .heads = args.heads,
              .kv_heads = args.kv_heads,
              .head_dim = args.head_dim,
-             .out = args.out,
+             .out = AsFloats(args.out),
              .share_keys = share_keys,
              .locate = locate},
             stream);

@@ -282,8 +282,15 @@ class RowSelection {
 };
 
 void SelectRow(const TopKArgs& args, int64_t row, RowSelection selection) {
-  args.count[row] = selection.Select(args.scores + row * args.score_stride, args.rows[row].length, args.top_k,
-                                     args.positions + row * args.top_k);
+  int32_t* positions = args.positions + row * args.top_k;
+  const int count =
+      selection.Select(args.scores + row * args.score_stride, args.rows[row].length, args.top_k, positions);
+  args.count[row] = count;
+  const int32_t* table = args.block_tables + int64_t{args.rows[row].slot} * args.max_blocks;
+  int32_t* slots = args.slots + row * args.top_k;
+  for (int i = 0; i < count; ++i) {
+    slots[i] = table[positions[i] / kBlockTokens] * kBlockTokens + positions[i] % kBlockTokens;
+  }
 }
 
 }  // namespace

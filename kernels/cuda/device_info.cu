@@ -1,10 +1,12 @@
-#include <cublas_v2.h>
+#include <cublasLt.h>
 #include <cuda_runtime.h>
-#include <nccl.h>
 
+#include <algorithm>
+#include <limits>
 #include <memory>
 #include <type_traits>
 
+#include "absl/functional/function_ref.h"
 #include "absl/strings/str_cat.h"
 #include "base/status.h"
 #include "kernels/cuda/device_info.h"
@@ -13,10 +15,11 @@
 namespace yoio::kernels::cuda {
 namespace {
 
-constexpr size_t kProbeBytes = size_t{1}
-                               << 30;  // twenty times the second-level cache: every read goes to memory
-constexpr int kProbeRuns = 10;
+// Twenty times the second-level cache: every access goes to memory.
+constexpr size_t kProbeBytes = size_t{1} << 30;
+constexpr int kProbeRuns = 20;
 constexpr int kProbeThreads = 512;
+constexpr int kNoiseBlocks = 1024;
 constexpr int kBlocksPerMultiprocessor = 4;  // all 2,048 threads of one
 constexpr int kLoadsInFlight = 8;            // 16-byte loads a thread has under way
 
@@ -29,7 +32,16 @@ struct DestroyEvent {
 };
 using Event = std::unique_ptr<std::remove_pointer_t<cudaEvent_t>, DestroyEvent>;
 
-// Reads data[0, count) once. All of it is zero, so nothing is written, but the compiler cannot know.
+// Every word its own number, none of them zero.
+__global__ void WriteNoise(uint4* data, size_t count) {
+  const size_t stride = static_cast<size_t>(gridDim.x) * blockDim.x;
+  for (size_t i = static_cast<size_t>(blockIdx.x) * blockDim.x + threadIdx.x; i < count; i += stride) {
+    const unsigned seed = static_cast<unsigned>(i) * 2654435761u;
+    data[i] = {seed | 1u, (seed ^ 0x9e3779b9u) | 1u, (seed * 747796405u) | 1u, ~seed | 1u};
+  }
+}
+
+// Reads data[0, count) once. None of it is zero, so nothing is written, but the compiler cannot know.
 __global__ void ReadAll(const uint4* __restrict__ data, size_t count, unsigned* out) {
   const size_t stride = static_cast<size_t>(gridDim.x) * blockDim.x;
   unsigned seen = 0;
@@ -43,7 +55,7 @@ __global__ void ReadAll(const uint4* __restrict__ data, size_t count, unsigned* 
 #pragma unroll
     for (int j = 0; j < kLoadsInFlight; ++j) seen |= words[j].x | words[j].y | words[j].z | words[j].w;
   }
-  if (seen != 0) *out = seen;
+  if (seen == 0) *out = seen;
 }
 
 absl::StatusOr<Event> NewEvent() {
@@ -52,19 +64,44 @@ absl::StatusOr<Event> NewEvent() {
   return Event(event);
 }
 
-std::string CudaVersion(int version) { return absl::StrCat(version / 1000, ".", version % 1000 / 10); }
+// Device memory full of noise: what is read must not be easier than what a model holds.
+absl::StatusOr<std::unique_ptr<uint4, FreeDeviceMemory>> Noise(size_t bytes) {
+  void* memory = nullptr;
+  YOIO_RETURN_IF_ERROR(ToStatus(cudaMalloc(&memory, bytes), absl::StrCat("cudaMalloc of ", bytes, " bytes")));
+  std::unique_ptr<uint4, FreeDeviceMemory> owner(static_cast<uint4*>(memory));
+  WriteNoise<<<kNoiseBlocks, kProbeThreads>>>(owner.get(), bytes / sizeof(uint4));
+  YOIO_RETURN_IF_ERROR(ToStatus(cudaDeviceSynchronize(), "WriteNoise"));
+  return owner;
+}
+
+// The least time of `run`, which queues work on the default stream, in seconds.
+absl::StatusOr<double> BestSeconds(absl::FunctionRef<void()> run) {
+  YOIO_ASSIGN_OR_RETURN(const Event start, NewEvent());
+  YOIO_ASSIGN_OR_RETURN(const Event stop, NewEvent());
+  float best = std::numeric_limits<float>::infinity();  // milliseconds
+  for (int i = 0; i < kProbeRuns; ++i) {
+    cudaEventRecord(start.get());
+    run();
+    YOIO_RETURN_IF_ERROR(ToStatus(cudaGetLastError(), "launching a bandwidth probe"));
+    cudaEventRecord(stop.get());
+    YOIO_RETURN_IF_ERROR(ToStatus(cudaEventSynchronize(stop.get()), "a bandwidth probe"));
+    float elapsed = 0.0f;
+    YOIO_RETURN_IF_ERROR(
+        ToStatus(cudaEventElapsedTime(&elapsed, start.get(), stop.get()), "cudaEventElapsedTime"));
+    best = std::min(best, elapsed);
+  }
+  return best * 1e-3;
+}
 
 }  // namespace
 
 std::string BuildDescription() {
   int cublas[3] = {};
-  cublasGetProperty(MAJOR_VERSION, &cublas[0]);
-  cublasGetProperty(MINOR_VERSION, &cublas[1]);
-  cublasGetProperty(PATCH_LEVEL, &cublas[2]);
-  int nccl = 0;
-  ncclGetVersion(&nccl);
-  return absl::StrCat("CUDA ", CudaVersion(CUDART_VERSION), ", cuBLAS ", cublas[0], ".", cublas[1], ".",
-                      cublas[2], ", NCCL ", nccl / 10000, ".", nccl / 100 % 100, ".", nccl % 100);
+  cublasLtGetProperty(MAJOR_VERSION, &cublas[0]);
+  cublasLtGetProperty(MINOR_VERSION, &cublas[1]);
+  cublasLtGetProperty(PATCH_LEVEL, &cublas[2]);
+  return absl::StrCat("CUDA ", CudaVersionName(CUDART_VERSION), ", cuBLASLt ", cublas[0], ".", cublas[1], ".",
+                      cublas[2]);
 }
 
 absl::StatusOr<std::vector<DeviceInfo>> ListDevices() {
@@ -89,35 +126,43 @@ absl::StatusOr<std::vector<DeviceInfo>> ListDevices() {
   return devices;
 }
 
+absl::Status CheckSupported(const DeviceInfo& device) {
+  // The code of this file was compiled for every architecture of the build, so one kernel speaks for all.
+  cudaFuncAttributes attributes;
+  YOIO_RETURN_IF_ERROR(ToStatus(cudaSetDevice(device.index), "cudaSetDevice"));
+  const cudaError_t error = cudaFuncGetAttributes(&attributes, ReadAll);
+  if (error == cudaErrorNoKernelImageForDevice || error == cudaErrorInvalidDeviceFunction) {
+    cudaGetLastError();  // it is not a broken context, only a question
+    return absl::FailedPreconditionError(absl::StrCat(
+        "device cuda:", device.index, ": ", device.name, " is sm_", device.compute_major,
+        device.compute_minor, ", and this binary has no code for it; expected sm_90 (H100, H200)"));
+  }
+  return ToStatus(error, "cudaFuncGetAttributes");
+}
+
 absl::StatusOr<double> MeasureReadBandwidth(int device) {
   YOIO_RETURN_IF_ERROR(ToStatus(cudaSetDevice(device), "cudaSetDevice"));
   int multiprocessors = 0;
   YOIO_RETURN_IF_ERROR(
       ToStatus(cudaDeviceGetAttribute(&multiprocessors, cudaDevAttrMultiProcessorCount, device),
                "cudaDeviceGetAttribute"));
-  void* memory = nullptr;
-  YOIO_RETURN_IF_ERROR(ToStatus(cudaMalloc(&memory, kProbeBytes + sizeof(uint4)), "cudaMalloc"));
-  const std::unique_ptr<void, FreeDeviceMemory> owner(memory);
-  YOIO_RETURN_IF_ERROR(ToStatus(cudaMemset(memory, 0, kProbeBytes + sizeof(uint4)), "cudaMemset"));
-  YOIO_ASSIGN_OR_RETURN(const Event start, NewEvent());
-  YOIO_ASSIGN_OR_RETURN(const Event stop, NewEvent());
+  YOIO_ASSIGN_OR_RETURN(const auto data, Noise(kProbeBytes));
+  YOIO_ASSIGN_OR_RETURN(const double seconds, BestSeconds([&] {
+                          ReadAll<<<multiprocessors * kBlocksPerMultiprocessor, kProbeThreads>>>(
+                              data.get(), kProbeBytes / sizeof(uint4),
+                              reinterpret_cast<unsigned*>(data.get()));
+                        }));
+  return kProbeBytes / seconds;
+}
 
-  const uint4* data = static_cast<const uint4*>(memory);
-  unsigned* out = reinterpret_cast<unsigned*>(static_cast<char*>(memory) + kProbeBytes);
-  float best = 0.0f;  // milliseconds
-  for (int run = 0; run < kProbeRuns; ++run) {
-    cudaEventRecord(start.get());
-    ReadAll<<<multiprocessors * kBlocksPerMultiprocessor, kProbeThreads>>>(data, kProbeBytes / sizeof(uint4),
-                                                                           out);
-    YOIO_RETURN_IF_ERROR(ToStatus(cudaGetLastError(), "launching ReadAll"));
-    cudaEventRecord(stop.get());
-    YOIO_RETURN_IF_ERROR(ToStatus(cudaEventSynchronize(stop.get()), "ReadAll"));
-    float elapsed = 0.0f;
-    YOIO_RETURN_IF_ERROR(
-        ToStatus(cudaEventElapsedTime(&elapsed, start.get(), stop.get()), "cudaEventElapsedTime"));
-    if (run == 0 || elapsed < best) best = elapsed;
-  }
-  return kProbeBytes / (best * 1e-3);
+absl::StatusOr<double> MeasureCopyBandwidth(int device) {
+  YOIO_RETURN_IF_ERROR(ToStatus(cudaSetDevice(device), "cudaSetDevice"));
+  YOIO_ASSIGN_OR_RETURN(const auto from, Noise(kProbeBytes));
+  YOIO_ASSIGN_OR_RETURN(const auto to, Noise(kProbeBytes));
+  YOIO_ASSIGN_OR_RETURN(const double seconds, BestSeconds([&] {
+                          cudaMemcpyAsync(to.get(), from.get(), kProbeBytes, cudaMemcpyDeviceToDevice);
+                        }));
+  return 2.0 * kProbeBytes / seconds;
 }
 
 }  // namespace yoio::kernels::cuda

@@ -21,18 +21,24 @@ struct DeviceInfo {
   size_t l2_bytes = 0;
 };
 
-// The toolkit and the libraries that were linked, for example "CUDA 13.0, cuBLAS 13.0.2, NCCL 2.28.9". Needs
-// no device. Thread-safe.
+// The toolkit and the library that were linked, for example "CUDA 13.0, cuBLASLt 13.0.2". Needs no device.
+// Thread-safe.
 std::string BuildDescription();
 
-// Every visible GPU, by index. UNAVAILABLE, in the driver's words, when there is no driver or no device.
-// Thread-safe.
+// Every visible GPU, by index. UNAVAILABLE, saying what to do, when there is no driver, one that is too old,
+// or no device. Thread-safe.
 absl::StatusOr<std::vector<DeviceInfo>> ListDevices();
 
-// Bytes per second at which `device` reads a gigabyte of its own memory: the floor that decode steps are
-// measured against. INTERNAL or RESOURCE_EXHAUSTED when the device cannot run it. Blocks for some
-// milliseconds, and leaves `device` the calling thread's current one.
+// FAILED_PRECONDITION, naming the GPU, its generation and what is expected, when this build has no code for
+// it.
+absl::Status CheckSupported(const DeviceInfo& device);
+
+// Bytes per second at which `device` reads a gigabyte of its own memory, and at which it copies one (bytes
+// read plus bytes written): what every memory-bound kernel is measured against. INTERNAL or
+// RESOURCE_EXHAUSTED when the device cannot run it. Blocks for some milliseconds, and leaves `device` the
+// calling thread's current one.
 absl::StatusOr<double> MeasureReadBandwidth(int device);
+absl::StatusOr<double> MeasureCopyBandwidth(int device);
 
 }  // namespace yoio::kernels::cuda
 

@@ -1,17 +1,31 @@
-// yoio-devices: prints what this build links and, for every GPU it finds, its size and its measured read
-// bandwidth.
+// yoio-devices: prints what this build links and, for every GPU it finds, its size and how fast it reads and
+// copies its memory.
 //
 // Exits 0 when at least one GPU can be used, 1 otherwise.
 
+#include <nccl.h>
+
 #include <cstdio>
 
+#include "base/status.h"
 #include "kernels/cuda/device_info.h"
 
 namespace yoio::kernels::cuda {
 namespace {
 
+absl::Status PrintBandwidth(const DeviceInfo& device) {
+  YOIO_RETURN_IF_ERROR(CheckSupported(device));
+  YOIO_ASSIGN_OR_RETURN(const double read, MeasureReadBandwidth(device.index));
+  YOIO_ASSIGN_OR_RETURN(const double copy, MeasureCopyBandwidth(device.index));
+  std::printf("reads %.2f TB/s, copies %.2f TB/s\n", read * 1e-12, copy * 1e-12);
+  return absl::OkStatus();
+}
+
 int PrintDevices() {
-  std::printf("built with %s\n", BuildDescription().c_str());
+  int nccl = 0;
+  ncclGetVersion(&nccl);
+  std::printf("built with %s, NCCL %d.%d.%d\n", BuildDescription().c_str(), nccl / 10000, nccl / 100 % 100,
+              nccl % 100);
   const absl::StatusOr<std::vector<DeviceInfo>> devices = ListDevices();
   if (!devices.ok()) {
     std::fprintf(stderr, "%s\n", devices.status().ToString().c_str());
@@ -23,12 +37,11 @@ int PrintDevices() {
                 device.index, device.name.c_str(), device.pci_address.c_str(), device.compute_major,
                 device.compute_minor, device.multiprocessors, device.memory_bytes / 0x1p30,
                 device.l2_bytes / 0x1p20);
-    const absl::StatusOr<double> bandwidth = MeasureReadBandwidth(device.index);
-    if (bandwidth.ok()) {
-      std::printf("reads %.2f TB/s\n", *bandwidth * 1e-12);
+    const absl::Status status = PrintBandwidth(device);
+    if (status.ok()) {
       ++usable;
     } else {
-      std::printf("%s\n", bandwidth.status().ToString().c_str());
+      std::printf("%s\n", status.ToString().c_str());
     }
   }
   return usable > 0 ? 0 : 1;

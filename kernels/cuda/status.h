@@ -4,30 +4,25 @@
 
 #include <cuda_runtime_api.h>
 
+#include <string>
 #include <string_view>
 
 #include "absl/status/status.h"
-#include "absl/strings/str_cat.h"
 
 namespace yoio::kernels::cuda {
 
-// OK for cudaSuccess. Otherwise `what` failed, and the message ends with the runtime's own words:
-// RESOURCE_EXHAUSTED when memory ran out, UNAVAILABLE without a driver or device, else INTERNAL.
-inline absl::Status ToStatus(cudaError_t error, std::string_view what) {
-  if (error == cudaSuccess) return absl::OkStatus();
-  const std::string message =
-      absl::StrCat(std::string(what), ": ", cudaGetErrorName(error), ": ", cudaGetErrorString(error));
-  switch (error) {
-    case cudaErrorMemoryAllocation:
-      return absl::ResourceExhaustedError(message);
-    case cudaErrorNoDevice:
-    case cudaErrorInsufficientDriver:
-    case cudaErrorSystemDriverMismatch:
-      return absl::UnavailableError(message);
-    default:
-      return absl::InternalError(message);
-  }
-}
+// OK for cudaSuccess. Otherwise `what` failed: the message goes on with the runtime's own words and, where
+// the machine is at fault and not the program, with what to do about it. RESOURCE_EXHAUSTED when memory ran
+// out; UNAVAILABLE without a driver and a GPU that can be used; FAILED_PRECONDITION when this build has no
+// code for the GPU; else INTERNAL.
+absl::Status ToStatus(cudaError_t error, std::string_view what);
+
+// What to do when the driver is older than this build: `driver` is what cudaDriverGetVersion says, 0 without
+// one.
+std::string DriverAdvice(int driver);
+
+// "13.0" for 13000.
+std::string CudaVersionName(int version);
 
 }  // namespace yoio::kernels::cuda
 

@@ -31,6 +31,11 @@ std::vector<float> Inputs(int rank, int round, size_t count) {
   return values;
 }
 
+// The ranks of these tests are the CPU's, whose activations are floats.
+kernels::Activation* Activations(std::vector<float>& values) {
+  return reinterpret_cast<kernels::Activation*>(values.data());
+}
+
 // What AllReduce promises: added in rank order.
 std::vector<float> Sum(int world, int round, size_t count) {
   std::vector<float> sum = Inputs(0, round, count);
@@ -62,7 +67,7 @@ class CommunicatorTest : public ::testing::TestWithParam<std::tuple<Communicator
   kernels::Stream& stream(const Communicator& comm) { return *streams_[comm.rank()]; }
 
   absl::Status AllReduce(Communicator& comm, std::vector<float>& data) {
-    return comm.AllReduce({data.data(), data.size()}, stream(comm));
+    return comm.AllReduce(data.data(), data.size(), kernels::DType::kF32, stream(comm));
   }
   absl::Status Broadcast(Communicator& comm, std::vector<float>& data, int root) {
     return comm.Broadcast(std::as_writable_bytes(std::span(data)), root, stream(comm));
@@ -191,28 +196,28 @@ TEST_P(CommunicatorTest, WaitsForLateRanks) {
 
 TEST_P(CommunicatorTest, AllReduceResidualNormIsTheSumThenTheNorm) {
   const std::vector<float> weight = {1.0f, 2.0f, 0.5f, -1.0f};
-  const std::vector<float> sum = Sum(world(), 0, 8);
+  std::vector<float> sum = Sum(world(), 0, 8);
   std::vector<float> expected_x(8), expected_out(8);
   for (int i = 0; i < 8; ++i) expected_x[i] = static_cast<float>(i);
   backend_->ResidualRmsNorm({.x = expected_x.data(),
-                             .delta = sum.data(),
+                             .delta = Activations(sum),
                              .weight = weight.data(),
                              .eps = 1e-5f,
                              .num_rows = 2,
                              .hidden = 4,
-                             .out = expected_out.data()},
+                             .out = Activations(expected_out)},
                             *streams_[0]);
   const absl::Status status = test::SpawnRanks(ranks_, [&](Communicator& comm) {
     std::vector<float> x(8), out(8), delta = Inputs(comm.rank(), 0, 8);
     for (int i = 0; i < 8; ++i) x[i] = static_cast<float>(i);
     const kernels::ResidualRmsNormArgs args = {.x = x.data(),
-                                               .delta = delta.data(),
+                                               .delta = Activations(delta),
                                                .weight = weight.data(),
                                                .eps = 1e-5f,
                                                .num_rows = 2,
                                                .hidden = 4,
-                                               .out = out.data()};
-    YOIO_RETURN_IF_ERROR(comm.AllReduceResidualNorm(args, delta.data(), *backend_, stream(comm)));
+                                               .out = Activations(out)};
+    YOIO_RETURN_IF_ERROR(comm.AllReduceResidualNorm(args, Activations(delta), *backend_, stream(comm)));
     YOIO_RETURN_IF_ERROR(Same(delta, sum));
     YOIO_RETURN_IF_ERROR(Same(x, expected_x));
     return Same(out, expected_out);

@@ -11,13 +11,13 @@
 
 namespace yoio::test {
 
-// Hands everything on to another backend. Once the counter that it watches has run down, every
-// synchronisation fails, as that of a device whose kernel has faulted does. Thread-safe as the other is.
+// Hands everything on to another backend. Once the counter that it watches has run down, every look at the
+// end of its work fails, as that at a device whose kernel has faulted does. Thread-safe as the other is.
 class FailingBackend final : public kernels::Backend {
  public:
   using Stream = kernels::Stream;
 
-  // `countdown` falls with every synchronisation; it outlives the backend.
+  // `countdown` falls with every synchronisation and every event asked about; it outlives the backend.
   FailingBackend(std::unique_ptr<kernels::Backend> inner, std::atomic<int>& countdown)
       : inner_(std::move(inner)), countdown_(countdown) {}
 
@@ -25,9 +25,24 @@ class FailingBackend final : public kernels::Backend {
     if (countdown_.fetch_sub(1) <= 0) return absl::InternalError("the device has faulted");
     return inner_->Synchronize(stream);
   }
+  absl::StatusOr<bool> Passed(kernels::Event& event) override {
+    if (countdown_.fetch_sub(1) <= 0) return absl::InternalError("the device has faulted");
+    return inner_->Passed(event);
+  }
 
   std::string_view name() const override { return inner_->name(); }
+  kernels::DType activation_type() const override { return inner_->activation_type(); }
+  absl::StatusOr<int64_t> AvailableBytes() override { return inner_->AvailableBytes(); }
   absl::StatusOr<kernels::Buffer> Allocate(size_t bytes) override { return inner_->Allocate(bytes); }
+  absl::StatusOr<kernels::Buffer> AllocateHost(size_t bytes) override { return inner_->AllocateHost(bytes); }
+  absl::StatusOr<std::unique_ptr<kernels::Event>> NewEvent() override { return inner_->NewEvent(); }
+  void Record(kernels::Event& event, Stream& stream) override { inner_->Record(event, stream); }
+  bool captures() const override { return inner_->captures(); }
+  void BeginCapture(Stream& stream) override { inner_->BeginCapture(stream); }
+  absl::StatusOr<std::unique_ptr<kernels::Graph>> EndCapture(Stream& stream) override {
+    return inner_->EndCapture(stream);
+  }
+  void Replay(kernels::Graph& graph, Stream& stream) override { inner_->Replay(graph, stream); }
   absl::StatusOr<std::unique_ptr<Stream>> NewStream(int threads) override {
     return inner_->NewStream(threads);
   }
@@ -54,6 +69,7 @@ class FailingBackend final : public kernels::Backend {
   void SiluGate(const kernels::SiluGateArgs& args, Stream& stream) override {
     inner_->SiluGate(args, stream);
   }
+  void GateUp(const kernels::GateUpArgs& args, Stream& stream) override { inner_->GateUp(args, stream); }
   void WriteKv(const kernels::WriteKvArgs& args, Stream& stream) override { inner_->WriteKv(args, stream); }
   void WriteIndexKeys(const kernels::WriteIndexKeysArgs& args, Stream& stream) override {
     inner_->WriteIndexKeys(args, stream);
@@ -68,9 +84,6 @@ class FailingBackend final : public kernels::Backend {
     inner_->IndexScores(args, stream);
   }
   void TopK(const kernels::TopKArgs& args, Stream& stream) override { inner_->TopK(args, stream); }
-  void TranslateIndex(const kernels::TranslateIndexArgs& args, Stream& stream) override {
-    inner_->TranslateIndex(args, stream);
-  }
   void SparseAttention(const kernels::SparseAttentionArgs& args, Stream& stream) override {
     inner_->SparseAttention(args, stream);
   }
@@ -80,9 +93,13 @@ class FailingBackend final : public kernels::Backend {
   void CopyBlocks(const kernels::CopyBlocksArgs& args, Stream& stream) override {
     inner_->CopyBlocks(args, stream);
   }
+  void UpdateWords(const kernels::UpdateWordsArgs& args, Stream& stream) override {
+    inner_->UpdateWords(args, stream);
+  }
+  void Draw(const kernels::DrawArgs& args, Stream& stream) override { inner_->Draw(args, stream); }
 
  private:
-  void Free(void*, size_t) override {}  // its buffers belong to the other
+  void Free(void*, size_t, bool) override {}  // its buffers belong to the other
 
   const std::unique_ptr<kernels::Backend> inner_;
   std::atomic<int>& countdown_;

@@ -3,8 +3,8 @@
 #include <limits>
 #include <string>
 
+#include "base/host_resources.h"
 #include "engine/checkpoint/config.h"
-#include "engine/host_resources.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
 
@@ -15,6 +15,11 @@ using testing::HasSubstr;
 
 // 2 + 2 layers, 4 heads of 16, window 24, index dim 16, 4096 positions, vocabulary 256.
 ModelConfig Micro() { return *ReadModelConfig(YOIO_SOURCE_DIR "/tests/golden/micro", ""); }
+
+kernels::Backend& Cpu() {
+  static const auto& backend = *new auto(kernels::MakeBackend(kernels::DeviceKind::kCpu, 0));
+  return **backend;
+}
 
 // Floats of one token in one store: K and V of every head.
 constexpr int64_t kStoreWidth = 2 * 4 * 16;
@@ -31,13 +36,13 @@ EngineOptions Options(int64_t cache_bytes) {
 }
 
 std::string ErrorOf(const EngineOptions& options, absl::StatusCode code) {
-  const auto sizing = PlanMemory(options, Micro());
+  const auto sizing = PlanMemory(options, Micro(), Cpu());
   EXPECT_EQ(sizing.status().code(), code) << sizing.status();
   return std::string(sizing.status().message());
 }
 
 TEST(MemoryPlanTest, DividesWhatTheFlagGives) {
-  const auto sizing = PlanMemory(Options(4 * kRingBytes + 100 * kBlockBytes + 1), Micro());
+  const auto sizing = PlanMemory(Options(4 * kRingBytes + 100 * kBlockBytes + 1), Micro(), Cpu());
   ASSERT_TRUE(sizing.ok()) << sizing.status();
   const MemoryPlan& memory = sizing->memory;
   EXPECT_EQ(memory.bytes_per_ring, kRingBytes);
@@ -56,7 +61,7 @@ TEST(MemoryPlanTest, DividesWhatTheFlagGives) {
 }
 
 TEST(MemoryPlanTest, NoMoreBlocksThanSequencesCanFill) {
-  const auto sizing = PlanMemory(Options(int64_t{1} << 40), Micro());
+  const auto sizing = PlanMemory(Options(int64_t{1} << 40), Micro(), Cpu());
   ASSERT_TRUE(sizing.ok()) << sizing.status();
   EXPECT_EQ(sizing->memory.global_blocks, 4 * 4096 / 64);
 }
@@ -73,7 +78,7 @@ TEST(MemoryPlanTest, SequencesThatFit) {
 }
 
 TEST(MemoryPlanTest, ASmallCacheShortensTheModelsOwnLength) {
-  const auto sizing = PlanMemory(Options(4 * kRingBytes + 10 * kBlockBytes), Micro());
+  const auto sizing = PlanMemory(Options(4 * kRingBytes + 10 * kBlockBytes), Micro(), Cpu());
   ASSERT_TRUE(sizing.ok()) << sizing.status();
   EXPECT_EQ(sizing->max_model_len, 640);
   EXPECT_EQ(sizing->cache.max_blocks_per_sequence, 10);
@@ -82,7 +87,7 @@ TEST(MemoryPlanTest, ASmallCacheShortensTheModelsOwnLength) {
 TEST(MemoryPlanTest, ButNotALengthThatWasAskedFor) {
   EngineOptions options = Options(4 * kRingBytes + 10 * kBlockBytes);
   options.max_model_len = 640;
-  EXPECT_TRUE(PlanMemory(options, Micro()).ok());
+  EXPECT_TRUE(PlanMemory(options, Micro(), Cpu()).ok());
   options.max_model_len = 641;
   const std::string message = ErrorOf(options, absl::StatusCode::kResourceExhausted);
   EXPECT_THAT(message, HasSubstr("--max-model-len to at most 640"));
@@ -94,14 +99,14 @@ TEST(MemoryPlanTest, ACacheWithoutRoomForItsRings) {
       ErrorOf(Options(4 * kRingBytes + kBlockBytes - 1), absl::StatusCode::kResourceExhausted);
   EXPECT_THAT(message, HasSubstr("--max-sequences"));
   EXPECT_THAT(message, HasSubstr(std::to_string(4 * kRingBytes + kBlockBytes - 1)));
-  EXPECT_TRUE(PlanMemory(Options(4 * kRingBytes + kBlockBytes), Micro()).ok());
+  EXPECT_TRUE(PlanMemory(Options(4 * kRingBytes + kBlockBytes), Micro(), Cpu()).ok());
 }
 
 TEST(MemoryPlanTest, RanksShareEverythingButTheIndexKeys) {
   EngineOptions options = Options(int64_t{1} << 30);
-  const MemoryPlan alone = PlanMemory(options, Micro())->memory;
+  const MemoryPlan alone = PlanMemory(options, Micro(), Cpu())->memory;
   options.tensor_parallel_size = 4;
-  const MemoryPlan shared = PlanMemory(options, Micro())->memory;
+  const MemoryPlan shared = PlanMemory(options, Micro(), Cpu())->memory;
   EXPECT_EQ(shared.ranks, 4);
   EXPECT_EQ(shared.bytes_per_ring, kRingBytes / 4);
   EXPECT_EQ(shared.bytes_per_cached_token, (kStoreWidth / 4 + 16) * 4);
@@ -128,7 +133,7 @@ TEST(MemoryPlanTest, FlagsOutOfRangeAreNamed) {
     EXPECT_THAT(ErrorOf(options, absl::StatusCode::kInvalidArgument), testing::StartsWith(flag));
   };
   expect_named("--max-sequences", [](EngineOptions& options) { options.max_sequences = 0; });
-  expect_named("--max-step-tokens", [](EngineOptions& options) { options.max_step_tokens = 0; });
+  expect_named("--max-step-tokens", [](EngineOptions& options) { options.max_step_tokens = -1; });
   expect_named("--max-output-rows", [](EngineOptions& options) { options.max_output_rows = -1; });
   expect_named("--max-model-len", [](EngineOptions& options) { options.max_model_len = -1; });
   expect_named("--max-model-len", [](EngineOptions& options) { options.max_model_len = 4097; });
@@ -140,7 +145,7 @@ TEST(MemoryPlanTest, FlagsOutOfRangeAreNamed) {
 TEST(MemoryPlanTest, HugeFlagsOverflowNothing) {
   EngineOptions options = Options(std::numeric_limits<int64_t>::max());
   options.max_sequences = std::numeric_limits<int>::max();
-  const auto sizing = PlanMemory(options, Micro());
+  const auto sizing = PlanMemory(options, Micro(), Cpu());
   if (sizing.ok()) {
     EXPECT_LE(static_cast<int64_t>(sizing->cache.max_sequences) * sizing->cache.ring_tokens,
               std::numeric_limits<int32_t>::max())
@@ -152,7 +157,7 @@ TEST(MemoryPlanTest, HugeFlagsOverflowNothing) {
 
 TEST(MemoryPlanTest, WithoutAFlagTheCacheTakesWhatTheHostHas) {
   EngineOptions options = Options(0);
-  const auto sizing = PlanMemory(options, Micro());
+  const auto sizing = PlanMemory(options, Micro(), Cpu());
   ASSERT_TRUE(sizing.ok()) << sizing.status();
   EXPECT_EQ(sizing->memory.global_blocks, 4 * 4096 / 64) << "this model is small";
 }

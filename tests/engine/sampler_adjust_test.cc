@@ -132,6 +132,53 @@ TEST(SamplerAdjustTest, StopIdsAreBannedBelowMinTokens) {
   }
 }
 
+TEST(SamplerPlainTest, ARowIsPlainWhenRawLogitsAreAllItNeeds) {
+  const auto is_plain = [](const SlotAdmission& admission, const SampleRow& row) {
+    return One(4, admission).sampler().IsPlain(row);
+  };
+  const SlotAdmission plain = One::Admission(Plain());
+  EXPECT_TRUE(is_plain(plain, Row(0)));
+  EXPECT_TRUE(is_plain(One::Admission(Greedy()), Row(0)));
+
+  SampleRow logprob = Row(0), alternatives = Row(0);
+  logprob.logprob = true;
+  alternatives.top_n = 1;
+  EXPECT_FALSE(is_plain(plain, logprob));
+  EXPECT_FALSE(is_plain(plain, alternatives));
+
+  SlotAdmission bias = plain, penalty = plain, ban = plain;
+  bias.sampling.logit_bias = {{1, 1.0f}};
+  penalty.sampling.presence_penalty = 0.5f;
+  ban.min_tokens = 2;
+  EXPECT_TRUE(is_plain(ban, Row(1))) << "nothing to ban";
+  ban.stop_ids = {3};
+  EXPECT_FALSE(is_plain(bias, Row(0)));
+  EXPECT_FALSE(is_plain(penalty, Row(0))) << "before anything was recorded, too";
+  EXPECT_FALSE(is_plain(ban, Row(1)));
+  EXPECT_TRUE(is_plain(ban, Row(2)));
+}
+
+TEST(SamplerPlainTest, APlainRowIsTheDrawOfItsParameters) {
+  SamplingParams sampling = Plain((uint64_t{7} << 32) + 9);
+  sampling.temperature = 0.5f;
+  sampling.top_k = 3;
+  sampling.top_p = 0.875f;
+  sampling.min_p = 0.125f;
+  One one(4, sampling);
+  SampleRow row = Row(/*position=*/11, /*sample_index=*/2);
+  row.output_row = 5;
+  const kernels::DrawRow draw = one.sampler().RowFor(row);
+  EXPECT_EQ(draw.logits_row, 5);
+  EXPECT_EQ(draw.temperature, 0.5f);
+  EXPECT_EQ(draw.top_k, 3);
+  EXPECT_EQ(draw.top_p, 0.875f);
+  EXPECT_EQ(draw.min_p, 0.125f);
+  EXPECT_EQ(draw.seed_low, 9u);
+  EXPECT_EQ(draw.seed_high, 7u);
+  EXPECT_EQ(draw.sample_index, 2u);
+  EXPECT_EQ(draw.output_position, 11u);
+}
+
 TEST(SamplerLogprobTest, LogprobsComeFromTheRawLogits) {
   const std::vector<float> logits = LogOf({0.1, 0.4, 0.2, 0.3});
   SlotAdmission admission = One::Admission(Greedy());

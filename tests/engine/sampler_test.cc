@@ -9,13 +9,15 @@
 #include <utility>
 #include <vector>
 
-#include "engine/sampler_math.h"
 #include "gtest/gtest.h"
+#include "kernels/draw_math.h"
 #include "tests/support/one_slot_sampler.h"
 
 namespace yoio {
 namespace {
 
+using kernels::GumbelNoise;
+using kernels::Philox4x32;
 using test::Greedy;
 using test::LogOf;
 using test::Plain;

@@ -1,6 +1,6 @@
 """Starts yoio-server as an operator does, and talks to it as a caller does.
 
-The environment names what is tested: SERVER_BINARY, MODEL_DIR, PROTO_DIR, GOLDEN_DIR.
+The environment names what is tested: SERVER_BINARY, SERVER_HAS_CUDA (0 or 1), MODEL_DIR, PROTO_DIR, GOLDEN_DIR.
 """
 
 import array
@@ -18,6 +18,7 @@ import pytest
 from grpc_tools import protoc
 
 BINARY = os.environ["SERVER_BINARY"]
+HAS_CUDA = os.environ["SERVER_HAS_CUDA"] == "1"
 MODEL = Path(os.environ["MODEL_DIR"])
 PROTO = Path(os.environ["PROTO_DIR"])
 GOLDEN = Path(os.environ["GOLDEN_DIR"])

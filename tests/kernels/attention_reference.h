@@ -20,8 +20,8 @@ struct KeyValue {
 //
 // A score of d products is wrong by at most a DotBound, and a weight by twice that in relation to the others;
 // then come an exponential, the rescaling and summing of n weights, twice (below the line and above it), and
-// a division.
-inline void AppendAttention(const float* q, const std::vector<KeyValue>& tokens, int head_dim,
+// a division. Weights and outputs are activations: each is rounded by at most `unit` in relation to itself.
+inline void AppendAttention(const float* q, const std::vector<KeyValue>& tokens, int head_dim, double unit,
                             std::vector<double>& expected, std::vector<double>& bound) {
   constexpr double kExpUnits = 8.0;
   const double scale = 1.0 / std::sqrt(static_cast<double>(head_dim));
@@ -39,7 +39,8 @@ inline void AppendAttention(const float* q, const std::vector<KeyValue>& tokens,
   const double maximum = *std::max_element(weights.begin(), weights.end());
   double sum = 0.0;
   for (double& weight : weights) sum += weight = std::exp(weight - maximum);
-  const double relative = 2.0 * score_error + (2.0 * tokens.size() + 2.0 * kExpUnits) * kFloatUnit;
+  const double computed = 2.0 * score_error + (2.0 * tokens.size() + 2.0 * kExpUnits) * kFloatUnit;
+  const double relative = (1.0 + computed) * (1.0 + unit) * (1.0 + unit) - 1.0;
   for (int i = 0; i < head_dim; ++i) {
     double value = 0.0, magnitude = 0.0;
     for (size_t t = 0; t < tokens.size(); ++t) {

@@ -9,66 +9,68 @@ class CacheWriteTest : public BackendTest {};
 
 // K and V come side by side from one product, so rows are longer than their heads.
 TEST_P(CacheWriteTest, WritesKeysAndValuesOfEveryHeadToTheirSlots) {
-  constexpr int kRows = 5, kHeads = 3, kDim = 16, kSlots = 9;
-  constexpr int64_t kStride = 2 * kHeads * kDim;
+  constexpr int kRows = 5, kHeads = 3, kSlots = 9;
   const std::vector<int32_t> slots = {7, -1, 0, 3, -1};
-  const std::vector<float> rows = Random(1).Normals(kRows * kStride);
-  for (int num_threads : {1, 2, 3}) {
-    const DeviceArray<float> device_rows = Upload(rows);
-    const DeviceArray<int32_t> device_slots = Upload(slots);
-    const DeviceArray<float> cache = Poisoned<float>(kSlots * kHeads * 2 * kDim);
-    backend().WriteKv({.k = device_rows.data(),
-                       .v = device_rows.data() + kHeads * kDim,
-                       .row_stride = kStride,
-                       .slots = device_slots.data(),
-                       .num_rows = kRows,
-                       .kv_heads = kHeads,
-                       .head_dim = kDim,
-                       .cache = cache.data()},
-                      stream(num_threads));
-    std::vector<float> expected(cache.size(), PoisonValue<float>());
+  for (const int dim : {6, 16, 64, 128}) {
+    const int64_t stride = 2 * kHeads * dim;
+    const ActivationArray rows = Activations(Random(1).Normals(kRows * stride));
+    std::vector<float> expected(kSlots * kHeads * 2 * dim, PoisonValue<float>());
     for (int i = 0; i < kRows; ++i) {
       if (slots[i] < 0) continue;
       for (int head = 0; head < kHeads; ++head) {
-        for (int j = 0; j < kDim; ++j) {
-          float* out = expected.data() + ((slots[i] * kHeads + head) * 2) * kDim + j;
-          out[0] = rows[i * kStride + head * kDim + j];
-          out[kDim] = rows[i * kStride + (kHeads + head) * kDim + j];
+        for (int j = 0; j < dim; ++j) {
+          float* out = expected.data() + ((slots[i] * kHeads + head) * 2) * dim + j;
+          out[0] = rows.values()[i * stride + head * dim + j];
+          out[dim] = rows.values()[i * stride + (kHeads + head) * dim + j];
         }
       }
     }
-    EXPECT_TRUE(SameBits(cache.Read(), expected));
+    for (int num_threads : {1, 2, 3}) {
+      const DeviceArray<int32_t> device_slots = Upload(slots);
+      const ActivationArray cache = PoisonedActivations(expected.size());
+      backend().WriteKv({.k = rows.data(),
+                         .v = rows.at(kHeads * dim),
+                         .row_stride = stride,
+                         .slots = device_slots.data(),
+                         .num_rows = kRows,
+                         .kv_heads = kHeads,
+                         .head_dim = dim,
+                         .cache = cache.data()},
+                        stream(num_threads));
+      EXPECT_TRUE(SameBits(cache.Read(), expected)) << dim;
+    }
   }
 }
 
 TEST_P(CacheWriteTest, WritesIndexKeysToTheirSlots) {
-  constexpr int kRows = 300, kDim = 64, kSlots = 320;  // enough rows for several threads
+  constexpr int kRows = 300, kSlots = 320;  // enough rows for several threads
   Random random(2);
-  const std::vector<float> keys = random.Normals(kRows * kDim);
   std::vector<int32_t> slots = random.Permutation(kSlots);
   slots.resize(kRows);
   slots[17] = slots[200] = -1;
-  for (int num_threads : {1, 2, 3}) {
-    const DeviceArray<float> device_keys = Upload(keys);
-    const DeviceArray<int32_t> device_slots = Upload(slots);
-    const DeviceArray<float> cache = Poisoned<float>(kSlots * kDim);
-    backend().WriteIndexKeys({.keys = device_keys.data(),
-                              .slots = device_slots.data(),
-                              .num_rows = kRows,
-                              .dim = kDim,
-                              .cache = cache.data()},
-                             stream(num_threads));
-    std::vector<float> expected(cache.size(), PoisonValue<float>());
+  for (const int dim : {7, 16, 64, 128}) {
+    const ActivationArray keys = Activations(random.Normals(kRows * dim));
+    std::vector<float> expected(kSlots * dim, PoisonValue<float>());
     for (int i = 0; i < kRows; ++i) {
       if (slots[i] < 0) continue;
-      std::copy_n(keys.begin() + i * kDim, kDim, expected.begin() + slots[i] * kDim);
+      std::copy_n(keys.values().begin() + i * dim, dim, expected.begin() + slots[i] * dim);
     }
-    EXPECT_TRUE(SameBits(cache.Read(), expected));
+    for (int num_threads : {1, 2, 3}) {
+      const DeviceArray<int32_t> device_slots = Upload(slots);
+      const ActivationArray cache = PoisonedActivations(expected.size());
+      backend().WriteIndexKeys({.keys = keys.data(),
+                                .slots = device_slots.data(),
+                                .num_rows = kRows,
+                                .dim = dim,
+                                .cache = cache.data()},
+                               stream(num_threads));
+      EXPECT_TRUE(SameBits(cache.Read(), expected)) << dim;
+    }
   }
 }
 
 TEST_P(CacheWriteTest, CopiesWholeBlocks) {
-  constexpr int kBlocks = 6, kWords = 9000;
+  constexpr int kBlocks = 6, kWords = 64 * 141;  // words of a block: 64 tokens
   Random random(3);
   std::vector<int32_t> words(kBlocks * kWords);
   for (int32_t& word : words) word = static_cast<int32_t>(random.Bits());

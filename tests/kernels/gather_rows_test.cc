@@ -15,7 +15,7 @@ class GatherRowsTest : public BackendTest {
     backend().GatherRows({.src = device_source.data(),
                           .rows = device_rows.data(),
                           .num_rows = static_cast<int>(rows.size()),
-                          .width = width,
+                          .row_bytes = static_cast<int64_t>(width * sizeof(float)),
                           .out = out.data()},
                          stream(num_threads));
     return out.Read();
@@ -30,17 +30,20 @@ TEST_P(GatherRowsTest, RepeatsAndReorders) {
 TEST_P(GatherRowsTest, NoRowsWriteNothing) { EXPECT_TRUE(Gather({1, 2}, {}, 2, 2).empty()); }
 
 TEST_P(GatherRowsTest, ManyRowsOnAnyNumberOfThreads) {
-  constexpr int kWidth = 257, kSourceRows = 90;
-  Random random(1);
-  const std::vector<float> source = random.Normals(kSourceRows * kWidth);
-  std::vector<int32_t> rows(150);
-  for (int32_t& row : rows) row = random.Below(kSourceRows);
-  std::vector<float> expected;
-  for (int32_t row : rows) {
-    expected.insert(expected.end(), source.begin() + row * kWidth, source.begin() + (row + 1) * kWidth);
+  constexpr int kSourceRows = 90;
+  for (const int width : {257, 258, 320, 2560}) {
+    Random random(width);
+    const std::vector<float> source = random.Normals(kSourceRows * width);
+    std::vector<int32_t> rows(150);
+    for (int32_t& row : rows) row = random.Below(kSourceRows);
+    std::vector<float> expected;
+    for (int32_t row : rows) {
+      expected.insert(expected.end(), source.begin() + row * width, source.begin() + (row + 1) * width);
+    }
+    for (int num_threads : {1, 2, 3}) {
+      EXPECT_TRUE(SameBits(Gather(source, rows, width, num_threads), expected)) << width;
+    }
   }
-  for (int num_threads : {1, 2, 3})
-    EXPECT_TRUE(SameBits(Gather(source, rows, kWidth, num_threads), expected));
 }
 
 YOIO_TEST_ON_BACKENDS(GatherRowsTest);

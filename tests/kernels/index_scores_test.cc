@@ -49,10 +49,13 @@ class IndexScoresTest : public BackendTest {
  protected:
   static constexpr int kPadding = 3;  // columns behind the longest row that nobody may write
 
-  std::vector<float> Run(const Cache& cache, const std::vector<PagedRow>& rows, const std::vector<float>& q,
+  // Rounds `cache` and `q` to what the device holds.
+  std::vector<float> Run(Cache& cache, const std::vector<PagedRow>& rows, std::vector<float>& q,
                          int64_t stride, int num_threads = 2) {
-    const DeviceArray<float> device_q = Upload(q);
-    const DeviceArray<float> keys = Upload(cache.keys);
+    const ActivationArray device_q = Activations(q);
+    const ActivationArray keys = Activations(cache.keys);
+    q = device_q.values();
+    cache.keys = keys.values();
     const DeviceArray<int32_t> tables = Upload(cache.block_tables);
     const DeviceArray<PagedRow> device_rows = Upload(rows);
     const DeviceArray<float> scores = Poisoned<float>(rows.size() * stride);
@@ -98,11 +101,35 @@ TEST_P(IndexScoresTest, MatchesTheDefinitionForEveryDimension) {
   for (int dim : {16, 20, 32, 64, 96, 128, 192, 256}) {
     SCOPED_TRACE(dim);
     Cache cache(dim, dim, {200, 1, 64, 65, 127});
-    const std::vector<PagedRow> rows = {{0, 200}, {1, 1}, {2, 64}, {3, 65}, {4, 127}, {0, 63}};
-    const std::vector<float> q = Random(dim + 1).Normals(rows.size() * dim);
+    const std::vector<PagedRow> rows = {{0, 200}, {1, 1},  {2, 64}, {3, 65},
+                                        {4, 127}, {0, 63}, {0, 32}, {2, 33}};
+    std::vector<float> q = Random(dim + 1).Normals(rows.size() * dim);
     const int64_t stride = 200 + kPadding;
-    ExpectScores(cache, rows, q, stride, Run(cache, rows, q, stride));
+    const std::vector<float> scores = Run(cache, rows, q, stride);
+    ExpectScores(cache, rows, q, stride, scores);
   }
+}
+
+// Rows long enough for every multiprocessor to have a share, beside short ones and padding, which names no
+// sequence.
+TEST_P(IndexScoresTest, LongAndShortRowsAndPadding) {
+  for (int dim : {64, 128}) {
+    SCOPED_TRACE(dim);
+    Cache cache(dim + 7, dim, {40000, 70, 9001});
+    const std::vector<PagedRow> rows = {{-1, 0},    {1, 70},   {0, 40000}, {-1, 0},
+                                        {0, 39999}, {2, 9001}, {1, 1},     {-1, 0}};
+    std::vector<float> q = Random(dim + 8).Normals(rows.size() * dim);
+    const int64_t stride = 40000 + kPadding;
+    const std::vector<float> scores = Run(cache, rows, q, stride);
+    ExpectScores(cache, rows, q, stride, scores);
+  }
+}
+
+TEST_P(IndexScoresTest, NothingButPadding) {
+  Cache cache(9, 128, {64});
+  std::vector<float> q = Random(10).Normals(2 * 128);
+  const std::vector<float> scores = Run(cache, {{-1, 0}, {-1, 0}}, q, 64);
+  EXPECT_TRUE(std::all_of(scores.begin(), scores.end(), IsPoison<float>));
 }
 
 // Scoring a prompt: many rows of one sequence, each one token longer, behind rows of another.
@@ -111,9 +138,10 @@ TEST_P(IndexScoresTest, ManyRowsOfOneSequence) {
   Cache cache(3, kDim, {kStart + kRows, 300});
   std::vector<PagedRow> rows = {{1, 300}, {1, 299}};
   for (int i = 0; i < kRows; ++i) rows.push_back({0, kStart + 1 + i});
-  const std::vector<float> q = Random(4).Normals(rows.size() * kDim);
+  std::vector<float> q = Random(4).Normals(rows.size() * kDim);
   const int64_t stride = kStart + kRows + kPadding;
-  ExpectScores(cache, rows, q, stride, Run(cache, rows, q, stride));
+  const std::vector<float> scores = Run(cache, rows, q, stride);
+  ExpectScores(cache, rows, q, stride, scores);
 }
 
 // Invariant I5: the bits of a score depend on its query and key alone.
@@ -121,17 +149,16 @@ TEST_P(IndexScoresTest, BitsDoNotDependOnOtherRowsNorOnThreads) {
   for (int dim : {20, 64, 128, 160}) {
     SCOPED_TRACE(dim);
     constexpr int kRows = 37, kLength = 3000;
-    const Cache cache(5, dim, {kLength, kLength});
+    Cache cache(5, dim, {kLength, kLength});
     std::vector<PagedRow> rows;
     for (int i = 0; i < kRows; ++i) rows.push_back({i < 30 ? 0 : 1, kLength - 7 * i});
-    const std::vector<float> q = Random(6).Normals(kRows * dim);
+    std::vector<float> q = Random(6).Normals(kRows * dim);
     const std::vector<float> all = Run(cache, rows, q, kLength, 1);
     EXPECT_TRUE(SameBits(Run(cache, rows, q, kLength, 2), all));
     EXPECT_TRUE(SameBits(Run(cache, rows, q, kLength, 3), all));
     for (int row : {0, 15, 16, 31, kRows - 1}) {
-      const std::vector<float> alone =
-          Run(cache, {rows[row]}, std::vector<float>(q.begin() + row * dim, q.begin() + (row + 1) * dim),
-              kLength);
+      std::vector<float> query(q.begin() + row * dim, q.begin() + (row + 1) * dim);
+      const std::vector<float> alone = Run(cache, {rows[row]}, query, kLength);
       EXPECT_TRUE(
           SameBits(alone, std::vector<float>(all.begin() + row * kLength, all.begin() + (row + 1) * kLength)))
           << "row " << row;
@@ -141,13 +168,17 @@ TEST_P(IndexScoresTest, BitsDoNotDependOnOtherRowsNorOnThreads) {
 
 // A score must not depend on where its key lies in a block either: the same key gives the same bits.
 TEST_P(IndexScoresTest, BitsDoNotDependOnThePlaceOfAKey) {
-  constexpr int kDim = 128, kLength = 130;
-  Cache cache(7, kDim, {kLength});
-  for (int position = 1; position < kLength; ++position) {
-    std::copy_n(cache.Key(0, 0), kDim, cache.Key(0, position));
+  for (int dim : {64, 128, 160}) {
+    SCOPED_TRACE(dim);
+    constexpr int kLength = 130;
+    Cache cache(7, dim, {kLength});
+    for (int position = 1; position < kLength; ++position) {
+      std::copy_n(cache.Key(0, 0), dim, cache.Key(0, position));
+    }
+    std::vector<float> q = Random(8).Normals(dim);
+    const std::vector<float> scores = Run(cache, {{0, kLength}}, q, kLength);
+    EXPECT_TRUE(SameBits(scores, std::vector<float>(kLength, scores[0])));
   }
-  const std::vector<float> scores = Run(cache, {{0, kLength}}, Random(8).Normals(kDim), kLength);
-  EXPECT_TRUE(SameBits(scores, std::vector<float>(kLength, scores[0])));
 }
 
 YOIO_TEST_ON_BACKENDS(IndexScoresTest);

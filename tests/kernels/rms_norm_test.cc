@@ -20,9 +20,9 @@ class RmsNormTest : public BackendTest {
   Result Run(const std::vector<float>& x, const std::vector<float>& delta, const std::vector<float>& weight,
              int hidden, int num_threads = 2) {
     const DeviceArray<float> device_x = Upload(x);
-    const DeviceArray<float> device_delta = Upload(delta);
+    const ActivationArray device_delta = Activations(delta);
     const DeviceArray<float> device_weight = Upload(weight);
-    const DeviceArray<float> out = Poisoned<float>(x.size());
+    const ActivationArray out = PoisonedActivations(x.size());
     backend().ResidualRmsNorm({.x = device_x.data(),
                                .delta = delta.empty() ? nullptr : device_delta.data(),
                                .weight = weight.empty() ? nullptr : device_weight.data(),
@@ -32,6 +32,17 @@ class RmsNormTest : public BackendTest {
                                .out = weight.empty() ? nullptr : out.data()},
                               stream(num_threads));
     return {device_x.Read(), out.Read()};
+  }
+
+  // A sum of squares has no cancellation, so its relative error is that of its additions; the root halves it.
+  // The result is then rounded to an activation.
+  std::vector<double> Bound(const std::vector<double>& expected, int hidden) const {
+    std::vector<double> bound;
+    for (const double value : expected) {
+      const double computed = DotBound(hidden / 2 + 6, std::abs(value));
+      bound.push_back(computed + activation_unit() * (std::abs(value) + computed));
+    }
+    return bound;
   }
 };
 
@@ -47,19 +58,12 @@ std::vector<double> Reference(const std::vector<float>& sum, const std::vector<f
   return out;
 }
 
-// A sum of squares has no cancellation, so its relative error is that of its additions; the root halves it.
-std::vector<double> Bound(const std::vector<double>& expected, int hidden) {
-  std::vector<double> bound;
-  for (double value : expected) bound.push_back(DotBound(hidden / 2 + 6, std::abs(value)));
-  return bound;
-}
-
 TEST_P(RmsNormTest, AddsThenNormalises) {
-  for (int hidden : {1, 16, 40, 63, 64, 256, 4096}) {
+  for (int hidden : {1, 16, 40, 63, 64, 256, 320, 2560, 4096, 9000}) {
     SCOPED_TRACE(hidden);
     Random random(hidden);
     const std::vector<float> x = random.Normals(3 * hidden, 2.0f);
-    const std::vector<float> delta = random.Normals(3 * hidden);
+    const std::vector<float> delta = Activations(random.Normals(3 * hidden)).values();
     const std::vector<float> weight = random.Normals(hidden);
     std::vector<float> sum(x);
     for (size_t i = 0; i < sum.size(); ++i) sum[i] += delta[i];
@@ -92,20 +96,22 @@ TEST_P(RmsNormTest, ZeroRowStaysZero) {
 }
 
 TEST_P(RmsNormTest, RowsDoNotDependOnOthersNorOnThreads) {
-  constexpr int kHidden = 640, kRows = 67;
-  Random random(8);
-  const std::vector<float> x = random.Normals(kRows * kHidden);
-  const std::vector<float> delta = random.Normals(kRows * kHidden);
-  const std::vector<float> weight = random.Normals(kHidden);
-  const Result all = Run(x, delta, weight, kHidden, 1);
-  for (int num_threads : {2, 3}) {
-    EXPECT_TRUE(SameBits(Run(x, delta, weight, kHidden, num_threads).out, all.out));
-  }
-  for (int row : {0, 33, kRows - 1}) {
-    const auto cut = [row](const std::vector<float>& values) {
-      return std::vector<float>(values.begin() + row * kHidden, values.begin() + (row + 1) * kHidden);
-    };
-    EXPECT_TRUE(SameBits(Run(cut(x), cut(delta), weight, kHidden).out, cut(all.out)));
+  constexpr int kRows = 67;
+  for (const int hidden : {63, 640, 2560}) {
+    Random random(8);
+    const std::vector<float> x = random.Normals(kRows * hidden);
+    const std::vector<float> delta = random.Normals(kRows * hidden);
+    const std::vector<float> weight = random.Normals(hidden);
+    const Result all = Run(x, delta, weight, hidden, 1);
+    for (int num_threads : {2, 3}) {
+      EXPECT_TRUE(SameBits(Run(x, delta, weight, hidden, num_threads).out, all.out));
+    }
+    for (int row : {0, 33, kRows - 1}) {
+      const auto cut = [row, hidden](const std::vector<float>& values) {
+        return std::vector<float>(values.begin() + row * hidden, values.begin() + (row + 1) * hidden);
+      };
+      EXPECT_TRUE(SameBits(Run(cut(x), cut(delta), weight, hidden).out, cut(all.out)));
+    }
   }
 }
 

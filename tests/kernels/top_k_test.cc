@@ -32,45 +32,71 @@ std::vector<int32_t> Reference(const std::vector<float>& scores, int top_k) {
 
 class TopKTest : public BackendTest {
  protected:
-  // Selects from rows of different lengths and checks that nothing is written past the count of a row.
+  // Selects from rows of different lengths, checks that nothing is written past the count of a row, and that
+  // slots say where the positions lie.
   std::vector<std::vector<int32_t>> Select(const std::vector<std::vector<float>>& rows, int top_k,
-                                           int num_threads) {
-    size_t stride = 0;
+                                           int num_threads, size_t min_stride = 0) {
+    constexpr int kSequences = 3;
+    size_t stride = min_stride;
     for (const std::vector<float>& row : rows) stride = std::max(stride, row.size());
+    const int max_blocks = static_cast<int>(stride) / kBlockTokens + 1;
+    const std::vector<int32_t> tables = Random(stride).Permutation(kSequences * max_blocks);
     // Behind a row lie scores of an earlier step, higher than any real one.
     std::vector<float> scores(rows.size() * stride, kInf);
     std::vector<PagedRow> paged;
     for (size_t i = 0; i < rows.size(); ++i) {
       std::copy(rows[i].begin(), rows[i].end(), scores.begin() + i * stride);
-      paged.push_back({0, static_cast<int32_t>(rows[i].size())});
+      const bool padding = rows[i].empty();
+      paged.push_back(
+          {padding ? -1 : static_cast<int32_t>(i + 1) % kSequences, static_cast<int32_t>(rows[i].size())});
     }
     const DeviceArray<float> device_scores = Upload(scores);
+    const DeviceArray<int32_t> device_tables = Upload(tables);
     const DeviceArray<PagedRow> device_rows = Upload(paged);
     const DeviceArray<int32_t> positions = Poisoned<int32_t>(rows.size() * top_k);
+    const DeviceArray<int32_t> slots = Poisoned<int32_t>(rows.size() * top_k);
     const DeviceArray<int32_t> count = Poisoned<int32_t>(rows.size());
     backend().TopK({.scores = device_scores.data(),
                     .score_stride = static_cast<int64_t>(stride),
+                    .block_tables = device_tables.data(),
+                    .max_blocks = max_blocks,
                     .rows = device_rows.data(),
                     .num_rows = static_cast<int>(rows.size()),
                     .top_k = top_k,
                     .positions = positions.data(),
+                    .slots = slots.data(),
                     .count = count.data()},
                    stream(num_threads));
     const std::vector<int32_t> all = positions.Read();
+    const std::vector<int32_t> all_slots = slots.Read();
     const std::vector<int32_t> counts = count.Read();
     std::vector<std::vector<int32_t>> selected;
     for (size_t i = 0; i < rows.size(); ++i) {
+      if (counts[i] < 0 || counts[i] > top_k) {
+        ADD_FAILURE() << "row " << i << " counts " << counts[i];
+        selected.emplace_back();
+        continue;
+      }
       const auto begin = all.begin() + i * top_k;
       selected.emplace_back(begin, begin + counts[i]);
+      std::vector<int32_t> expected_slots(top_k, PoisonValue<int32_t>());
+      for (int j = 0; j < counts[i]; ++j) {
+        if (begin[j] < 0 || begin[j] >= paged[i].length) continue;
+        const int32_t block = tables[paged[i].slot * max_blocks + begin[j] / kBlockTokens];
+        expected_slots[j] = block * kBlockTokens + begin[j] % kBlockTokens;
+      }
+      const auto slots_begin = all_slots.begin() + i * top_k;
+      EXPECT_TRUE(SameBits(std::vector<int32_t>(slots_begin, slots_begin + top_k), expected_slots))
+          << "row " << i;
       EXPECT_TRUE(std::all_of(begin + counts[i], begin + top_k, IsPoison<int32_t>)) << "row " << i;
     }
     return selected;
   }
 
-  // One row, alone, on one, two and three threads.
+  // One row, alone: on one, two and three threads; on a device, which has no threads to vary, once.
   void ExpectExact(const std::vector<float>& scores, int top_k) {
     const std::vector<int32_t> expected = Reference(scores, top_k);
-    for (int num_threads : {1, 2, 3}) {
+    for (int num_threads = 1; num_threads <= (on_cuda() ? 1 : 3); ++num_threads) {
       EXPECT_TRUE(SameBits(Select({scores}, top_k, num_threads)[0], expected))
           << scores.size() << " scores, k " << top_k << ", " << num_threads << " threads";
     }
@@ -78,7 +104,7 @@ class TopKTest : public BackendTest {
 };
 
 // Lengths around vectors, around k, and long enough for several threads to share a row.
-constexpr int kLengths[] = {1, 2, 15, 16, 17, 100, 2047, 2048, 2049, 4096, 40001};
+constexpr int kLengths[] = {1, 2, 15, 16, 17, 100, 2047, 2048, 2049, 4096, 16384, 16385, 40001};
 
 TEST_P(TopKTest, RandomScores) {
   for (int length : kLengths) {
@@ -179,6 +205,40 @@ TEST_P(TopKTest, NanWinsOnlyWhenNothingElseIsLeft) {
   }
 }
 
+// A threshold in the first, the middle or the last bits of a number: scores that differ in one stretch of
+// bits only.
+TEST_P(TopKTest, ScoresThatDifferInFewBits) {
+  constexpr int kLength = 20000;
+  for (int shift : {0, 5, 10, 15, 20}) {
+    for (uint32_t base : {0x00000000u, 0x3f800000u, 0xbf800000u, 0xff000000u}) {
+      Random random(shift + 1);
+      std::vector<float> scores(kLength);
+      for (float& score : scores) {
+        const uint32_t bits = base ^ (static_cast<uint32_t>(random.Below(8)) << shift);
+        std::memcpy(&score, &bits, sizeof(bits));
+      }
+      for (int top_k : {1, 2048, 10000, kLength - 1}) ExpectExact(scores, top_k);
+    }
+  }
+}
+
+// More winners than any block of a device keeps apart, up to all of them.
+TEST_P(TopKTest, LargeTopK) {
+  constexpr int kLength = 70001;
+  const std::vector<float> scores = Random(11).Normals(kLength);
+  for (int top_k : {4096, 16384, 60000, kLength - 1, kLength, kLength + 5}) ExpectExact(scores, top_k);
+}
+
+// Rows at every offset from a vector's boundary.
+TEST_P(TopKTest, AnyStride) {
+  std::vector<std::vector<float>> rows;
+  for (int i = 0; i < 5; ++i) rows.push_back(Random(20 + i).Normals(5000 + i));
+  for (size_t stride : {5004, 5005, 5006, 5007, 6016}) {
+    const std::vector<std::vector<int32_t>> selected = Select(rows, 300, 2, stride);
+    for (size_t i = 0; i < rows.size(); ++i) EXPECT_TRUE(SameBits(selected[i], Reference(rows[i], 300))) << i;
+  }
+}
+
 TEST_P(TopKTest, SortedRowsOneMillionLong) {
   constexpr int kLength = 1000003;
   std::vector<float> scores(kLength);
@@ -187,55 +247,44 @@ TEST_P(TopKTest, SortedRowsOneMillionLong) {
   std::reverse(scores.begin(), scores.end());
   ExpectExact(scores, 2048);
   ExpectExact(Random(2).Normals(kLength), 2048);
+  ExpectExact(std::vector<float>(kLength, 1.0f), 2048);
+}
+
+// Few rows and many, which a device may share out differently, of a million scores each.
+TEST_P(TopKTest, BatchesOfLongRows) {
+  constexpr int kLength = 1100000;
+  std::vector<float> scores = Random(4).Normals(kLength);
+  const std::vector<int32_t> random = Reference(scores, 2048);
+  std::vector<float> sparse(kLength);
+  for (int i = 0; i < kLength; ++i) sparse[i] = std::max(0.0f, scores[i] - 3.2f);
+  const std::vector<int32_t> ties = Reference(sparse, 2048);
+  for (int num_rows : {7, 18}) {
+    std::vector<std::vector<float>> rows(num_rows, scores);
+    rows[1] = sparse;
+    rows[num_rows - 1] = sparse;
+    const std::vector<std::vector<int32_t>> selected = Select(rows, 2048, 2);
+    for (int i = 0; i < num_rows; ++i) {
+      EXPECT_TRUE(SameBits(selected[i], i == 1 || i == num_rows - 1 ? ties : random)) << i;
+    }
+  }
 }
 
 TEST_P(TopKTest, RowsOfABatchAreThoseAlone) {
   for (int longest : {900, 30000}) {
     Random random(longest);
-    std::vector<std::vector<float>> rows;
-    for (int i = 0; i < 21; ++i) rows.push_back(random.Normals(i == 4 ? 1 : longest - 41 * i));
-    rows[7].assign(rows[7].size(), 0.0f);
-    for (int num_threads : {1, 2, 3}) {
-      const std::vector<std::vector<int32_t>> selected = Select(rows, 700, num_threads);
-      for (size_t i = 0; i < rows.size(); ++i)
-        EXPECT_TRUE(SameBits(selected[i], Reference(rows[i], 700))) << i;
+    for (int num_rows : {3, 9, 21, 50}) {
+      std::vector<std::vector<float>> rows;
+      for (int i = 0; i < num_rows; ++i)
+        rows.push_back(random.Normals(i == 4 ? 1 : std::max(1, longest - 41 * i)));
+      rows[num_rows / 2].assign(rows[num_rows / 2].size(), 0.0f);
+      rows[num_rows - 1].clear();  // padding
+      for (int num_threads : {1, 2, 3}) {
+        const std::vector<std::vector<int32_t>> selected = Select(rows, 700, num_threads);
+        for (size_t i = 0; i < rows.size(); ++i) {
+          EXPECT_TRUE(SameBits(selected[i], Reference(rows[i], 700))) << i;
+        }
+      }
     }
-  }
-}
-
-TEST_P(TopKTest, TranslatesPositionsToSlots) {
-  constexpr int kTopK = 70, kMaxBlocks = 5;
-  Random random(3);
-  const std::vector<int32_t> tables = {9, 4, 7, 0, 2, 1, 3, 8, 6, 5};  // [2, kMaxBlocks]
-  const std::vector<PagedRow> rows = {{1, 320}, {0, 200}, {1, 3}};
-  const std::vector<int32_t> count = {kTopK, 66, 3};
-  std::vector<int32_t> positions(rows.size() * kTopK, PoisonValue<int32_t>());
-  std::vector<int32_t> expected(positions);
-  for (size_t i = 0; i < rows.size(); ++i) {
-    std::vector<int32_t> chosen = random.Permutation(rows[i].length);
-    std::sort(chosen.begin(), chosen.begin() + count[i]);
-    for (int j = 0; j < count[i]; ++j) {
-      positions[i * kTopK + j] = chosen[j];
-      const int32_t block = tables[rows[i].slot * kMaxBlocks + chosen[j] / kBlockTokens];
-      expected[i * kTopK + j] = block * kBlockTokens + chosen[j] % kBlockTokens;
-    }
-  }
-  for (int num_threads : {1, 2, 3}) {
-    const DeviceArray<int32_t> device_positions = Upload(positions);
-    const DeviceArray<int32_t> device_count = Upload(count);
-    const DeviceArray<int32_t> device_tables = Upload(tables);
-    const DeviceArray<PagedRow> device_rows = Upload(rows);
-    const DeviceArray<int32_t> slots = Poisoned<int32_t>(positions.size());
-    backend().TranslateIndex({.positions = device_positions.data(),
-                              .count = device_count.data(),
-                              .block_tables = device_tables.data(),
-                              .max_blocks = kMaxBlocks,
-                              .rows = device_rows.data(),
-                              .num_rows = static_cast<int>(rows.size()),
-                              .top_k = kTopK,
-                              .slots = slots.data()},
-                             stream(num_threads));
-    EXPECT_TRUE(SameBits(slots.Read(), expected));
   }
 }
 

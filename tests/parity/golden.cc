@@ -76,7 +76,8 @@ StepOutput RunInChunks(ModelHarness& harness, const Golden& golden, int chunk, i
   return all;
 }
 
-void ExpectLogits(const std::vector<float>& actual, const std::vector<float>& expected) {
+void ExpectLogits(const std::vector<float>& actual, const std::vector<float>& expected,
+                  double relative_error) {
   ASSERT_EQ(actual.size(), expected.size());
   double error = 0, norm = 0;
   for (size_t i = 0; i < actual.size(); ++i) {
@@ -84,11 +85,11 @@ void ExpectLogits(const std::vector<float>& actual, const std::vector<float>& ex
     error += std::pow(static_cast<double>(actual[i]) - expected[i], 2);
     norm += std::pow(static_cast<double>(expected[i]), 2);
   }
-  EXPECT_LT(std::sqrt(error / norm), kRelativeError);
+  EXPECT_LT(std::sqrt(error / norm), relative_error);
 }
 
-// Sets from different arithmetic may differ only where scores lie within rounding of the k-th one.
-void ExpectIndex(const Golden& golden, const std::vector<std::vector<int32_t>>& actual) {
+void ExpectIndex(const Golden& golden, const std::vector<std::vector<int32_t>>& actual,
+                 double relative_error) {
   ASSERT_EQ(actual.size(), golden.rows.size());
   const size_t top_k = golden.index_positions.size() / golden.rows.size();
   const size_t context = golden.tokens.size();
@@ -109,7 +110,7 @@ void ExpectIndex(const Golden& golden, const std::vector<std::vector<int32_t>>& 
     std::set_symmetric_difference(actual[row].begin(), actual[row].end(), expected.begin(), expected.end(),
                                   std::back_inserter(differing));
     for (const int32_t position : differing) {
-      EXPECT_LE(std::abs(scores[position] - kth), kRelativeError * largest)
+      EXPECT_LE(std::abs(scores[position] - kth), relative_error * largest)
           << "row " << row << " position " << position;
     }
   }

@@ -43,11 +43,14 @@ std::unique_ptr<ModelHarness> MakeHarness(const HarnessOptions& options);
 // Runs the whole case in chunks; its last `generated` tokens one at a time, as if they had been drawn.
 StepOutput RunInChunks(ModelHarness& harness, const Golden& golden, int chunk, int generated = 0);
 
-// Within kRelativeError of the norm.
-void ExpectLogits(const std::vector<float>& actual, const std::vector<float>& expected);
+// Within `relative_error` of the norm.
+void ExpectLogits(const std::vector<float>& actual, const std::vector<float>& expected,
+                  double relative_error = kRelativeError);
 
-// Sets from different arithmetic may differ only where scores lie within rounding of the k-th one.
-void ExpectIndex(const Golden& golden, const std::vector<std::vector<int32_t>>& actual);
+// Sets from different arithmetic may differ only where scores lie within `relative_error` of the k-th one, as a
+// share of the largest.
+void ExpectIndex(const Golden& golden, const std::vector<std::vector<int32_t>>& actual,
+                 double relative_error = kRelativeError);
 
 }  // namespace yoio::test
 

@@ -14,7 +14,7 @@ absl::StatusOr<std::unique_ptr<ModelHarness>> ModelHarness::Create(const Harness
   const std::string dense = std::string(YOIO_SOURCE_DIR) + "/tests/parity/dense.json";
   YOIO_ASSIGN_OR_RETURN(harness->config_, ReadModelConfig(options.dir, options.dense ? dense : ""));
   YOIO_ASSIGN_OR_RETURN(const auto checkpoint, Checkpoint::Open(options.dir));
-  YOIO_ASSIGN_OR_RETURN(harness->backend_, kernels::MakeBackend(kernels::DeviceKind::kCpu, 0));
+  YOIO_ASSIGN_OR_RETURN(harness->backend_, kernels::MakeBackend(options.device, 0));
   YOIO_ASSIGN_OR_RETURN(harness->comms_, MakeCommunicators(CommunicatorKind::kLocal, options.world));
 
   const int blocks = (options.max_tokens + kernels::kBlockTokens - 1) / kernels::kBlockTokens;
@@ -42,7 +42,7 @@ absl::StatusOr<std::unique_ptr<ModelHarness>> ModelHarness::Create(const Harness
                                                     .comm = harness->comms_[i].get(),
                                                     .stream = rank.stream.get()},
                                          limits);
-    YOIO_RETURN_IF_ERROR(rank.model->Allocate());
+    YOIO_RETURN_IF_ERROR(rank.model->Prepare());
   }
   return harness;
 }
@@ -75,18 +75,29 @@ absl::StatusOr<StepOutput> ModelHarness::Run(const std::vector<Piece>& pieces) {
   const StepPlan plan = MakePlan(pieces);
   StepOutput output;
   output.logits.resize(plan.output_tokens.size() * config_.vocab_size);
+  kernels::Stream& stream = *ranks_[0].stream;
   const auto sink = [&](int first_row, int num_rows, const float* logits) {
-    std::copy(logits, logits + static_cast<int64_t>(num_rows) * config_.vocab_size,
-              output.logits.begin() + static_cast<int64_t>(first_row) * config_.vocab_size);
+    float* out = output.logits.data() + static_cast<int64_t>(first_row) * config_.vocab_size;
+    const size_t bytes = static_cast<size_t>(num_rows) * config_.vocab_size * sizeof(float);
+    backend_->CopyToHost(out, logits, bytes, stream);
+    return backend_->Synchronize(stream);
   };
-  YOIO_RETURN_IF_ERROR(SpawnRanks(
-      comms_, [&](Communicator& comm) { return ranks_[comm.rank()].model->Forward(plan, {}, sink); }));
+  YOIO_RETURN_IF_ERROR(SpawnRanks(comms_, [&](Communicator& comm) -> absl::Status {
+    const Rank& rank = ranks_[comm.rank()];
+    YOIO_RETURN_IF_ERROR(rank.model->Forward(plan, sink));
+    return backend_->Synchronize(*rank.stream);  // only then may the next step be loaded
+  }));
   if (config_.plan.indexers.empty() || plan.output_tokens.empty()) return output;
   const IndexSet& index = ranks_[0].model->last_index();
-  const int32_t* positions = ranks_[0].model->last_index_positions();
-  for (int row = 0; row < index.num_rows; ++row) {
-    const int32_t* first = positions + static_cast<int64_t>(row) * index.top_k;
-    output.positions.emplace_back(first, first + index.count[row]);
+  const size_t num_rows = plan.output_tokens.size();
+  std::vector<int32_t> counts(num_rows), positions(num_rows * index.top_k);
+  backend_->CopyToHost(counts.data(), index.count, counts.size() * sizeof(int32_t), stream);
+  backend_->CopyToHost(positions.data(), ranks_[0].model->last_index_positions(),
+                       positions.size() * sizeof(int32_t), stream);
+  YOIO_RETURN_IF_ERROR(backend_->Synchronize(stream));
+  for (size_t row = 0; row < num_rows; ++row) {
+    const auto first = positions.begin() + static_cast<std::ptrdiff_t>(row * index.top_k);
+    output.positions.emplace_back(first, first + counts[row]);
   }
   return output;
 }

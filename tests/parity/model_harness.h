@@ -18,6 +18,7 @@ namespace yoio::test {
 
 struct HarnessOptions {
   std::string dir;
+  kernels::DeviceKind device = kernels::DeviceKind::kCpu;
   bool dense = false;  // index_topk 0
   int world = 1;
   int threads = 1;  // per rank

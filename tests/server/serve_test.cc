@@ -10,6 +10,7 @@
 #include <atomic>
 #include <thread>
 
+#include "absl/strings/str_cat.h"
 #include "server/shutdown_signal.h"
 #include "tests/server/in_process.h"
 
@@ -90,6 +91,40 @@ TEST(ServeTest, FailedLoadIsAConfigurationError) {
   EXPECT_EQ(code, kExitConfiguration);
   EXPECT_THAT(testing::internal::GetCapturedStderr(),
               HasSubstr("yoio-server: cannot load the model: /m/config.json: no such file\n"));
+}
+
+TEST(ServeTest, RefusedDeviceIsAConfigurationError) {
+  CatchShutdownSignals();
+  for (const absl::Status& refusal :
+       {absl::UnavailableError("no driver"), absl::UnimplementedError("built without CUDA"),
+        absl::FailedPreconditionError("no code for sm_75")}) {
+    LogCapture log;
+    testing::internal::CaptureStderr();
+    const int code = Serve(
+        AnyPort(), [&](const EngineOptions&) -> absl::StatusOr<std::unique_ptr<Engine>> { return refusal; },
+        log.logger);
+    EXPECT_EQ(code, kExitConfiguration);
+    EXPECT_THAT(testing::internal::GetCapturedStderr(),
+                AllOf(HasSubstr(absl::StrCat("yoio-server: cannot use the GPU: ", refusal.message(), "\n")),
+                      HasSubstr("--device cpu")));
+  }
+}
+
+TEST(ServeTest, FallbackIsOneLineThatNamesTheReason) {
+  CatchShutdownSignals();
+  LogCapture log;
+  testing::internal::CaptureStdout();
+  const int code = Serve(
+      AnyPort(),
+      [&](const EngineOptions& options) -> absl::StatusOr<std::unique_ptr<Engine>> {
+        options.on_fallback(absl::UnavailableError("no driver"));
+        return std::make_unique<SignallingEngine>();
+      },
+      log.logger);
+  testing::internal::GetCapturedStdout();
+  EXPECT_EQ(code, kExitDrained);
+  EXPECT_THAT(log.text(), HasSubstr("\"level\":\"warning\",\"event\":\"device\",\"device\":\"cpu\","
+                                    "\"message\":\"--device auto serves on the CPU: no driver\""));
 }
 
 // The mistake that is told before anything is loaded; it takes two lines and nothing else.

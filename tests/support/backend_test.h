@@ -11,6 +11,7 @@
 #include <string>
 #include <type_traits>
 #include <utility>
+#include <variant>
 #include <vector>
 
 #include "base/check.h"
@@ -30,6 +31,7 @@ T PoisonValue() {
     constexpr uint32_t kNanBits = 0x7fc0a5a5u;
     std::memcpy(&value, &kNanBits, sizeof(T));
   }
+  if constexpr (std::is_same_v<T, kernels::BFloat16>) value.bits = 0x7fc5u;
   return value;
 }
 
@@ -84,6 +86,55 @@ class DeviceArray {
   kernels::Buffer buffer_;
 };
 
+// Activations in device memory: floats rounded to the backend's activation type. As DeviceArray.
+class ActivationArray {
+ public:
+  ActivationArray(kernels::Backend& backend, kernels::Stream& stream, size_t count)
+      : ActivationArray(backend, stream, std::vector<float>(count, PoisonValue<float>())) {}
+
+  ActivationArray(kernels::Backend& backend, kernels::Stream& stream, const std::vector<float>& values)
+      : values_(values), array_(Make(backend, stream, values_)) {}
+
+  kernels::Activation* data() const { return at(0); }
+  // The address of one element.
+  kernels::Activation* at(size_t element) const {
+    return std::visit(
+        [element](const auto& array) {
+          return reinterpret_cast<kernels::Activation*>(array.data() + element);
+        },
+        array_);
+  }
+  // What was uploaded, as the device holds it: rounded.
+  const std::vector<float>& values() const { return values_; }
+  size_t size() const { return values_.size(); }
+
+  std::vector<float> Read() const {
+    if (const auto* floats = std::get_if<DeviceArray<float>>(&array_)) return floats->Read();
+    std::vector<float> values;
+    for (const kernels::BFloat16 half : std::get<DeviceArray<kernels::BFloat16>>(array_).Read()) {
+      values.push_back(IsPoison(half) ? PoisonValue<float>() : kernels::ToFloat(half));
+    }
+    return values;
+  }
+
+ private:
+  using Array = std::variant<DeviceArray<float>, DeviceArray<kernels::BFloat16>>;
+
+  // Rounds `values` in place where the type asks for it.
+  static Array Make(kernels::Backend& backend, kernels::Stream& stream, std::vector<float>& values) {
+    if (backend.activation_type() == kernels::DType::kF32) return DeviceArray<float>(backend, stream, values);
+    std::vector<kernels::BFloat16> halves;
+    for (float& value : values) {
+      halves.push_back(IsPoison(value) ? PoisonValue<kernels::BFloat16>() : kernels::ToBFloat16(value));
+      if (!IsPoison(value)) value = kernels::ToFloat(halves.back());
+    }
+    return DeviceArray<kernels::BFloat16>(backend, stream, halves);
+  }
+
+  std::vector<float> values_;
+  Array array_;
+};
+
 // Where a test runs: a device, and on a CPU one of the instruction sets that this machine has and that
 // kernels are compiled for, so that what an older machine would run is tested here.
 struct TestDevice {
@@ -95,6 +146,9 @@ inline std::vector<TestDevice> TestDevices() {
   std::vector<TestDevice> devices;
   for (const int64_t instruction_set : hwy::SupportedAndGeneratedTargets()) {
     devices.push_back({kernels::DeviceKind::kCpu, instruction_set});
+  }
+  if (kernels::MakeBackend(kernels::DeviceKind::kCuda, 0).ok()) {
+    devices.push_back({kernels::DeviceKind::kCuda, 0});
   }
   return devices;
 }
@@ -118,7 +172,9 @@ class BackendTest : public ::testing::TestWithParam<TestDevice> {
 
   kernels::Backend& backend() { return *backend_; }
 
+  // A device ignores the number of threads: it has one stream, behind which every Read waits.
   kernels::Stream& stream(int num_threads = 2) {
+    if (on_cuda()) num_threads = 2;
     std::unique_ptr<kernels::Stream>& stream = streams_[num_threads];
     if (stream == nullptr) {
       absl::StatusOr<std::unique_ptr<kernels::Stream>> made = backend_->NewStream(num_threads);
@@ -127,6 +183,19 @@ class BackendTest : public ::testing::TestWithParam<TestDevice> {
     }
     return *stream;
   }
+
+  bool on_cuda() const { return GetParam().kind == kernels::DeviceKind::kCuda; }
+
+  // Half the distance from 1 to the next activation: how much rounding one may change a result.
+  double activation_unit() const {
+    return backend_->activation_type() == kernels::DType::kF32 ? 0x1p-24 : 0x1p-8;
+  }
+
+  ActivationArray Activations(const std::vector<float>& values) {
+    return ActivationArray(backend(), stream(), values);
+  }
+
+  ActivationArray PoisonedActivations(size_t count) { return ActivationArray(backend(), stream(), count); }
 
   template <typename T>
   DeviceArray<T> Upload(const std::vector<T>& values) {

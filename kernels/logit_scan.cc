@@ -1,9 +1,11 @@
-#include "engine/logit_scan.h"
+#include "kernels/logit_scan.h"
 
 #include <algorithm>
 #include <limits>
 
-namespace yoio {
+#include "kernels/draw_math.h"
+
+namespace yoio::kernels {
 namespace {
 
 constexpr float kMinusInfinity = -std::numeric_limits<float>::infinity();
@@ -42,6 +44,20 @@ Highest ScanBlock(std::span<const float> block) {
   return highest;
 }
 
+// Calls visit(weights) with the exponentials of one tile after another; the last is filled up with zeros.
+constexpr size_t kTile = 256;
+template <typename Visit>
+void ForWeights(std::span<const float> logits, float shift, float temperature, const Visit& visit) {
+  float weights[kTile];
+  for (size_t begin = 0; begin < logits.size(); begin += kTile) {
+    const size_t size = std::min(kTile, logits.size() - begin);
+    for (size_t i = 0; i < size; ++i) weights[i] = ClampExponent((logits[begin + i] - shift) / temperature);
+    for (size_t i = 0; i < size; ++i) weights[i] = ExpOfClamped(weights[i]);
+    std::fill(weights + size, weights + kTile, 0.0f);
+    visit(weights);
+  }
+}
+
 }  // namespace
 
 Peak FindPeak(std::span<const float> logits) {
@@ -62,7 +78,7 @@ Peak FindPeak(std::span<const float> logits) {
 
 float MaxOf(std::span<const float> logits) { return ScanBlock(logits).value; }
 
-std::span<int32_t> SelectTop(std::span<const float> logits, int k, std::vector<int32_t>& order) {
+std::span<int32_t> SelectTop(std::span<const float> logits, int k, std::span<int32_t> order) {
   constexpr size_t kScan = 64;   // tokens that are skipped together
   constexpr size_t kLeast = 64;  // candidates that are not worth a selection
   const size_t wanted = std::min<size_t>(k, logits.size());
@@ -91,4 +107,24 @@ std::span<int32_t> SelectTop(std::span<const float> logits, int k, std::vector<i
   return {order.data(), count};
 }
 
-}  // namespace yoio
+double SumExp(std::span<const float> logits, float shift, float temperature) {
+  double sum = 0.0;
+  ForWeights(logits, shift, temperature, [&](const float* weights) {
+    float lanes[kLanes] = {};  // each adds 16 floats of a tile before they go to a double
+    for (size_t row = 0; row < kTile; row += kLanes) {
+      for (size_t lane = 0; lane < kLanes; ++lane) lanes[lane] += weights[row + lane];
+    }
+    for (float lane : lanes) sum += lane;
+  });
+  return sum;
+}
+
+int64_t SumWeights(std::span<const float> logits, float shift, float temperature) {
+  int64_t sum = 0;
+  ForWeights(logits, shift, temperature, [&](const float* weights) {
+    for (size_t i = 0; i < kTile; ++i) sum += FixedWeight(weights[i]);
+  });
+  return sum;
+}
+
+}  // namespace yoio::kernels

@@ -1,6 +1,7 @@
-#include "engine/logit_scan.h"
+#include "kernels/logit_scan.h"
 
 #include <algorithm>
+#include <cmath>
 #include <limits>
 #include <numeric>
 #include <random>
@@ -8,8 +9,9 @@
 
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
+#include "kernels/draw_math.h"
 
-namespace yoio {
+namespace yoio::kernels {
 namespace {
 
 using ::testing::ElementsAre;
@@ -86,5 +88,32 @@ TEST(SelectTopTest, AgreesWithASort) {
   }
 }
 
+TEST(SumExpTest, AgreesWithTheLibraryForEverySize) {
+  std::mt19937 random(5);
+  for (int count : {1, 2, 15, 16, 17, 255, 256, 257, 1000, 5003}) {
+    std::vector<float> x(count);
+    for (float& value : x) value = -static_cast<float>(random() % 20000) / 1000.0f;
+    double expected = 0;
+    for (float value : x) expected += std::exp((static_cast<double>(value) - 1.5) / 0.8);
+    EXPECT_NEAR(SumExp(x, 1.5f, 0.8f), expected, 1e-6 * expected) << count;
+  }
+}
+
+TEST(SumWeightsTest, IsExactInAnyOrder) {
+  std::mt19937 random(7);
+  for (int count : {1, 2, 255, 256, 257, 5003}) {
+    std::vector<float> x(count);
+    int64_t expected = 0;
+    for (float& value : x) {
+      value = -static_cast<float>(random() % 40000) / 1000.0f;
+      expected += FixedWeight(PortableExp((value - 1.5f) / 0.8f));
+    }
+    EXPECT_EQ(SumWeights(x, 1.5f, 0.8f), expected);
+    std::shuffle(x.begin(), x.end(), random);
+    EXPECT_EQ(SumWeights(x, 1.5f, 0.8f), expected);
+  }
+  EXPECT_EQ(SumWeights(std::vector<float>(3, -kInfinity), 0.0f, 1.0f), 0);
+}
+
 }  // namespace
-}  // namespace yoio
+}  // namespace yoio::kernels

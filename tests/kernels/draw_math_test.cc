@@ -1,4 +1,4 @@
-#include "engine/sampler_math.h"
+#include "kernels/draw_math.h"
 
 #include <cmath>
 #include <limits>
@@ -8,7 +8,7 @@
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
 
-namespace yoio {
+namespace yoio::kernels {
 namespace {
 
 using ::testing::ElementsAre;
@@ -45,17 +45,6 @@ TEST(PortableExpTest, IsAccurateAndEndsAtNothing) {
   EXPECT_EQ(PortableExp(-std::numeric_limits<float>::infinity()), PortableExp(-86.0f));
 }
 
-TEST(SumExpTest, AgreesWithTheLibraryForEverySize) {
-  std::mt19937 random(5);
-  for (int count : {1, 2, 15, 16, 17, 255, 256, 257, 1000, 5003}) {
-    std::vector<float> x(count);
-    for (float& value : x) value = -static_cast<float>(random() % 20000) / 1000.0f;
-    double expected = 0;
-    for (float value : x) expected += std::exp((static_cast<double>(value) - 1.5) / 0.8);
-    EXPECT_NEAR(SumExp(x.data(), count, 1.5f, 0.8f), expected, 1e-6 * expected) << count;
-  }
-}
-
 // The bits themselves: another machine, compiler or device must print the same.
 TEST(GumbelNoiseTest, IsPinnedToTheBit) {
   EXPECT_EQ(GumbelNoise(0), -0x1.90a3aa15a0b5dp+1);
@@ -89,5 +78,22 @@ TEST(GumbelBoundTest, HoldsAtItsTightestAndEverywhere) {
   EXPECT_LE(GumbelBound(0xffffffff), kMaxGumbelNoise);
 }
 
+TEST(GumbelBoundTest, TheLeastNoiseIsThatOfNoOnes) { EXPECT_GE(GumbelNoise(0), kMinGumbelNoise); }
+
+TEST(FixedWeightTest, SumsOfAMillionDoNotOverflow) {
+  EXPECT_EQ(FixedWeight(1.0f), int64_t{1} << 42);
+  EXPECT_EQ(FixedWeight(PortableExp(-86.0f)), 0);
+  EXPECT_GT(FixedWeight(PortableExp(-29.0f)), 0);
+}
+
+TEST(WeightGoalTest, IsTheLeastSumThatReachesTheShare) {
+  EXPECT_EQ(WeightGoal(0.5f, 10), 5);
+  EXPECT_EQ(WeightGoal(0.5f, 11), 6);
+  EXPECT_EQ(WeightGoal(1e-30f, 11), 1) << "at least one token's";
+  for (int64_t total : {int64_t{1} << 42, int64_t{1} << 62, (int64_t{1} << 62) - 1}) {
+    EXPECT_LE(WeightGoal(0x1.fffffep-1f, total), total) << "never more than there is";
+  }
+}
+
 }  // namespace
-}  // namespace yoio
+}  // namespace yoio::kernels

@@ -1,6 +1,6 @@
 // What this process may use of the machine it runs on.
-#ifndef YOIO_ENGINE_HOST_RESOURCES_H_
-#define YOIO_ENGINE_HOST_RESOURCES_H_
+#ifndef YOIO_BASE_HOST_RESOURCES_H_
+#define YOIO_BASE_HOST_RESOURCES_H_
 
 #include <cstdint>
 
@@ -14,4 +14,4 @@ int64_t AvailableMemoryBytes();
 
 }  // namespace yoio
 
-#endif  // YOIO_ENGINE_HOST_RESOURCES_H_
+#endif  // YOIO_BASE_HOST_RESOURCES_H_

@@ -1,12 +1,11 @@
-// Passes over one row of logits: its peak, and its best few.
-#ifndef YOIO_ENGINE_LOGIT_SCAN_H_
-#define YOIO_ENGINE_LOGIT_SCAN_H_
+// Passes over one row of logits in host memory: its peak, its best few, and the sum of its weights.
+#ifndef YOIO_KERNELS_LOGIT_SCAN_H_
+#define YOIO_KERNELS_LOGIT_SCAN_H_
 
 #include <cstdint>
 #include <span>
-#include <vector>
 
-namespace yoio {
+namespace yoio::kernels {
 
 struct Peak {
   float value;  // highest logit; minus infinity when there is no higher one
@@ -31,8 +30,15 @@ struct BetterToken {
 // The `k` best tokens, best first; never one whose logit is minus infinity, hence fewer when there are no
 // more. The result lies in `order` ([vocab], overwritten). One pass, in which blocks without a candidate are
 // skipped, and partial selections of 2k candidates at a time.
-std::span<int32_t> SelectTop(std::span<const float> logits, int k, std::vector<int32_t>& order);
+std::span<int32_t> SelectTop(std::span<const float> logits, int k, std::span<int32_t> order);
 
-}  // namespace yoio
+// Sum of e^((x - shift) / temperature), where no logit exceeds shift. Four elements at a time on the smallest
+// machine; the order of the additions does not depend on the machine.
+double SumExp(std::span<const float> logits, float shift, float temperature);
 
-#endif  // YOIO_ENGINE_LOGIT_SCAN_H_
+// The same in fixed point (FixedWeight of kernels/draw_math.h), exact.
+int64_t SumWeights(std::span<const float> logits, float shift, float temperature);
+
+}  // namespace yoio::kernels
+
+#endif  // YOIO_KERNELS_LOGIT_SCAN_H_

@@ -1,0 +1,7 @@
+#include "bench/gpu_bandwidth.h"
+
+namespace yoio::bench {
+
+absl::StatusOr<double> GpuCopyBandwidth() { return absl::UnimplementedError("built without CUDA"); }
+
+}  // namespace yoio::bench

@@ -1,0 +1,172 @@
+// The operations that only move: Embed, WriteKv, WriteIndexKeys, GatherRows, CopyBlocks, UpdateWords.
+//
+// Floor: bytes read and written at the speed of memory for prompt rows (WriteKv of 8192 tokens with 4 heads x
+// 128: 34 MB, 11 us); latency alone for the few rows of a decode step. A Word is what one thread moves at
+// once: 16 bytes wherever widths and addresses allow, else one element.
+#include <algorithm>
+
+#include "kernels/cuda/cuda_ops.h"
+#include "kernels/cuda/launch.cuh"
+#include "kernels/cuda/vectors.cuh"
+
+namespace yoio::kernels::cuda {
+namespace {
+
+constexpr int kMaxThreads = 256;
+
+// A row is one blockIdx.x, and its words are divided over the threads of all blockIdx.y.
+LaunchShape ForRows(int num_rows, int64_t row_words) {
+  const int64_t threads = std::min<int64_t>(kMaxThreads, (row_words + 31) / 32 * 32);
+  if (row_words == 0) return {};
+  return {dim3(num_rows, (row_words + threads - 1) / threads), static_cast<unsigned>(threads)};
+}
+
+__device__ __forceinline__ int WordOfRow() { return blockIdx.y * blockDim.x + threadIdx.x; }
+
+__device__ __forceinline__ float ToFloat(float value) { return value; }
+__device__ __forceinline__ float ToFloat(__nv_bfloat16 value) { return __bfloat162float(value); }
+
+__device__ __forceinline__ void LoadVector(const float* data, float (&values)[kVector]) {
+  LoadFloats(data, values);
+}
+
+__device__ __forceinline__ void LoadVector(const __nv_bfloat16* data, float (&values)[kVector]) {
+  Widen(*reinterpret_cast<const uint4*>(data), values);
+}
+
+// The row of the table that token i names; negative when another rank has it.
+__device__ __forceinline__ int64_t TableRow(const EmbedArgs& args, int i) {
+  int32_t id = args.ids[i];
+  if (id < 0) id = args.previous[-1 - id];
+  const int32_t row = id - args.vocab_begin;
+  return row < args.table.rows ? row : -1;
+}
+
+template <typename T>
+__global__ void __launch_bounds__(kMaxThreads) EmbedVectors(EmbedArgs args) {
+  AllowNext();
+  WaitForPrevious();
+  const int64_t hidden = args.table.cols, column = int64_t{WordOfRow()} * kVector;
+  if (column >= hidden) return;
+  const int64_t row = TableRow(args, blockIdx.x);
+  float values[kVector] = {};
+  if (row >= 0) LoadVector(static_cast<const T*>(args.table.data) + row * hidden + column, values);
+  StoreFloats(values, args.out + blockIdx.x * hidden + column);
+}
+
+template <typename T>
+__global__ void __launch_bounds__(kMaxThreads) EmbedValues(EmbedArgs args) {
+  AllowNext();
+  WaitForPrevious();
+  const int64_t hidden = args.table.cols, column = WordOfRow();
+  if (column >= hidden) return;
+  const int64_t row = TableRow(args, blockIdx.x);
+  const T* table = static_cast<const T*>(args.table.data);
+  args.out[blockIdx.x * hidden + column] = row >= 0 ? ToFloat(table[row * hidden + column]) : 0.0f;
+}
+
+// Words in the order of the cache: [row][kv_head][K|V][words of a head].
+template <typename Word>
+__global__ void __launch_bounds__(kMaxThreads)
+    WriteKvKernel(WriteKvArgs args, int head_words, int64_t stride_words) {
+  AllowNext();
+  WaitForPrevious();
+  const int row_words = args.kv_heads * 2 * head_words, word = WordOfRow();
+  const int64_t slot = args.slots[blockIdx.x];
+  if (word >= row_words || slot < 0) return;
+  const int part = word / head_words, in_head = word % head_words;
+  const Word* in = reinterpret_cast<const Word*>(part % 2 == 0 ? args.k : args.v);
+  reinterpret_cast<Word*>(args.cache)[slot * row_words + word] =
+      in[blockIdx.x * stride_words + part / 2 * head_words + in_head];
+}
+
+template <typename Word>
+__global__ void __launch_bounds__(kMaxThreads)
+    WriteIndexKeysKernel(WriteIndexKeysArgs args, int64_t row_words) {
+  AllowNext();
+  WaitForPrevious();
+  const int64_t slot = args.slots[blockIdx.x];
+  if (WordOfRow() >= row_words || slot < 0) return;
+  reinterpret_cast<Word*>(args.cache)[slot * row_words + WordOfRow()] =
+      reinterpret_cast<const Word*>(args.keys)[blockIdx.x * row_words + WordOfRow()];
+}
+
+template <typename Word>
+__global__ void __launch_bounds__(kMaxThreads) GatherRowsKernel(GatherRowsArgs args, int64_t row_words) {
+  AllowNext();
+  WaitForPrevious();
+  if (WordOfRow() >= row_words) return;
+  static_cast<Word*>(args.out)[blockIdx.x * row_words + WordOfRow()] =
+      static_cast<const Word*>(args.src)[args.rows[blockIdx.x] * row_words + WordOfRow()];
+}
+
+// A row is a pair.
+__global__ void __launch_bounds__(kMaxThreads) CopyBlocksKernel(CopyBlocksArgs args, int64_t block_words) {
+  AllowNext();
+  WaitForPrevious();
+  if (WordOfRow() >= block_words) return;
+  const int32_t* pair = args.pairs + 2 * blockIdx.x;
+  uint4* words = static_cast<uint4*>(args.cache) + WordOfRow();
+  words[pair[1] * block_words] = words[pair[0] * block_words];
+}
+
+// All updates are one row.
+__global__ void __launch_bounds__(kMaxThreads) UpdateWordsKernel(UpdateWordsArgs args) {
+  AllowNext();
+  WaitForPrevious();
+  if (WordOfRow() >= args.num_updates) return;
+  const WordUpdate update = args.updates[WordOfRow()];
+  args.words[update.place] = update.word;
+}
+
+}  // namespace
+
+void Embed(const EmbedArgs& args, CudaStream& stream) {
+  const bool floats = args.table.dtype == DType::kF32;
+  if (args.table.cols % kVector == 0) {
+    Launch(stream, "Embed", floats ? EmbedVectors<float> : EmbedVectors<__nv_bfloat16>,
+           ForRows(args.num_tokens, args.table.cols / kVector), args);
+  } else {
+    Launch(stream, "Embed", floats ? EmbedValues<float> : EmbedValues<__nv_bfloat16>,
+           ForRows(args.num_tokens, args.table.cols), args);
+  }
+}
+
+void WriteKv(const WriteKvArgs& args, CudaStream& stream) {
+  const int64_t row_values = int64_t{args.kv_heads} * 2 * args.head_dim;
+  if (args.head_dim % kVector == 0 && IsVectorAligned(args.k, args.row_stride) &&
+      IsVectorAligned(args.v, args.row_stride)) {
+    Launch(stream, "WriteKv", WriteKvKernel<uint4>, ForRows(args.num_rows, row_values / kVector), args,
+           args.head_dim / kVector, args.row_stride / kVector);
+  } else {
+    Launch(stream, "WriteKv", WriteKvKernel<__nv_bfloat16>, ForRows(args.num_rows, row_values), args,
+           args.head_dim, args.row_stride);
+  }
+}
+
+void WriteIndexKeys(const WriteIndexKeysArgs& args, CudaStream& stream) {
+  const bool vectors = args.dim % kVector == 0;
+  const int64_t row_words = args.dim / (vectors ? kVector : 1);
+  Launch(stream, "WriteIndexKeys",
+         vectors ? WriteIndexKeysKernel<uint4> : WriteIndexKeysKernel<__nv_bfloat16>,
+         ForRows(args.num_rows, row_words), args, row_words);
+}
+
+void GatherRows(const GatherRowsArgs& args, CudaStream& stream) {
+  const bool vectors = args.row_bytes % sizeof(uint4) == 0;
+  const int64_t row_words = args.row_bytes / (vectors ? sizeof(uint4) : sizeof(uint32_t));
+  Launch(stream, "GatherRows", vectors ? GatherRowsKernel<uint4> : GatherRowsKernel<uint32_t>,
+         ForRows(args.num_rows, row_words), args, row_words);
+}
+
+// A block is 64 tokens of at least one bf16 each, so it always consists of vectors.
+void CopyBlocks(const CopyBlocksArgs& args, CudaStream& stream) {
+  const int64_t block_words = args.block_bytes / sizeof(uint4);
+  Launch(stream, "CopyBlocks", CopyBlocksKernel, ForRows(args.num_pairs, block_words), args, block_words);
+}
+
+void UpdateWords(const UpdateWordsArgs& args, CudaStream& stream) {
+  Launch(stream, "UpdateWords", UpdateWordsKernel, ForRows(1, args.num_updates), args);
+}
+
+}  // namespace yoio::kernels::cuda

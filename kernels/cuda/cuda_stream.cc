@@ -1,0 +1,48 @@
+#include "kernels/cuda/cuda_stream.h"
+
+#include "absl/strings/str_cat.h"
+#include "base/status.h"
+
+namespace yoio::kernels::cuda {
+
+absl::StatusOr<std::unique_ptr<CudaStream>> CudaStream::Create(int device) {
+  YOIO_RETURN_IF_ERROR(ToStatus(cudaSetDevice(device), "cudaSetDevice"));
+  auto stream = std::unique_ptr<CudaStream>(new CudaStream);
+  stream->device_ = device;
+  YOIO_RETURN_IF_ERROR(ToStatus(
+      cudaDeviceGetAttribute(&stream->multiprocessors_, cudaDevAttrMultiProcessorCount, device),
+      "cudaDeviceGetAttribute"));
+  YOIO_RETURN_IF_ERROR(ToStatus(cudaStreamCreateWithFlags(&stream->stream_, cudaStreamNonBlocking),
+                                "cudaStreamCreateWithFlags"));
+  YOIO_RETURN_IF_ERROR(ToStatus(cudaMalloc(&stream->scratch_, kScratchBytes), "cudaMalloc of scratch"));
+  YOIO_RETURN_IF_ERROR(
+      ToStatus(cudaMalloc(&stream->library_scratch_, kLibraryScratchBytes), "cudaMalloc of scratch"));
+  YOIO_RETURN_IF_ERROR(ToStatus(
+      cudaMalloc(reinterpret_cast<void**>(&stream->counters_), kNumCounters * sizeof(unsigned)),
+      "cudaMalloc of counters"));
+  YOIO_RETURN_IF_ERROR(
+      ToStatus(cudaMemset(stream->counters_, 0, kNumCounters * sizeof(unsigned)), "cudaMemset"));
+  stream->Note(cublasLtCreate(&stream->library_), "cublasLtCreate");
+  YOIO_RETURN_IF_ERROR(stream->status_);
+  return stream;
+}
+
+CudaStream::~CudaStream() {
+  if (stream_ != nullptr) {
+    cudaStreamSynchronize(stream_);
+    cudaStreamDestroy(stream_);
+  }
+  if (library_ != nullptr) cublasLtDestroy(library_);
+  cudaFree(scratch_);
+  cudaFree(library_scratch_);
+  cudaFree(counters_);
+}
+
+void CudaStream::Note(cublasStatus_t error, std::string_view what) {
+  if (error == CUBLAS_STATUS_SUCCESS) return;
+  const std::string message = absl::StrCat(std::string(what), ": ", cublasLtGetStatusName(error));
+  status_.Update(error == CUBLAS_STATUS_ALLOC_FAILED ? absl::ResourceExhaustedError(message)
+                                                     : absl::InternalError(message));
+}
+
+}  // namespace yoio::kernels::cuda

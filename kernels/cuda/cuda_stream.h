@@ -1,0 +1,73 @@
+// A CUDA stream with what its operations need beside it: a cuBLASLt handle, scratch memory, and the first
+// error of any launch.
+#ifndef YOIO_KERNELS_CUDA_CUDA_STREAM_H_
+#define YOIO_KERNELS_CUDA_CUDA_STREAM_H_
+
+#include <cublasLt.h>
+#include <cuda_runtime_api.h>
+
+#include <cstddef>
+#include <memory>
+#include <string_view>
+#include <utility>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "base/check.h"
+#include "kernels/backend.h"
+#include "kernels/cuda/mat_mul_library.h"
+#include "kernels/cuda/status.h"
+
+namespace yoio::kernels::cuda {
+
+// Scratch of one stream, all of it device memory. Operations run in stream order, so each may use all of it;
+// nothing in it survives an operation but the counters, which every kernel leaves at zero as it found them.
+inline constexpr size_t kScratchBytes = size_t{96} << 20;
+inline constexpr size_t kLibraryScratchBytes = size_t{32} << 20;
+inline constexpr int kNumCounters = 16384;
+
+class CudaStream final : public Stream {
+ public:
+  // Makes `device` the calling thread's current one.
+  static absl::StatusOr<std::unique_ptr<CudaStream>> Create(int device);
+  ~CudaStream() override;
+
+  cudaStream_t get() const { return stream_; }
+  int multiprocessors() const { return multiprocessors_; }
+  cublasLtHandle_t library() const { return library_; }
+  void* library_scratch() const { return library_scratch_; }
+  LibraryProducts& products() { return products_; }
+
+  // At least `count` values, 256-byte aligned.
+  template <typename T>
+  T* Scratch(size_t count) const {
+    YOIO_CHECK_LE(count * sizeof(T), kScratchBytes);
+    return static_cast<T*>(scratch_);
+  }
+  // Zeros, [kNumCounters].
+  unsigned* counters() const { return counters_; }
+
+  // Keeps the first error.
+  void Note(cudaError_t error, std::string_view what) {
+    if (error != cudaSuccess) status_.Update(ToStatus(error, what));
+  }
+  void Note(cublasStatus_t error, std::string_view what);
+  const absl::Status& status() const { return status_; }
+
+ private:
+  CudaStream() = default;
+
+  int device_ = 0;
+  int multiprocessors_ = 0;
+  cudaStream_t stream_ = nullptr;
+  cublasLtHandle_t library_ = nullptr;
+  void* library_scratch_ = nullptr;
+  LibraryProducts products_;
+  void* scratch_ = nullptr;
+  unsigned* counters_ = nullptr;
+  absl::Status status_;
+};
+
+}  // namespace yoio::kernels::cuda
+
+#endif  // YOIO_KERNELS_CUDA_CUDA_STREAM_H_
