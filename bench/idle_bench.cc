@@ -11,8 +11,8 @@
 // weights, and waits. Most of the time several intervals overlap, and their union counts them once; a moment
 // that it leaves out is one in which nothing was even waiting. What it does not see is a GPU that is not
 // filled: a last block that runs alone, or the time from the end of a kernel until the next one, already
-// there, has woken up and has its first data. The list of kernels shows that: a small kernel takes hardly more
-// than this from its predecessor's end to its own.
+// there, has woken up and has its first data. The list of kernels shows that: a small kernel takes hardly
+// more than this from its predecessor's end to its own.
 //
 // The traced steps are taken from the start of the first one's first kernel to that of the last one's, so
 // that each brings its gap to the next step, and the time before the first launch stays out. Per step and
@@ -20,10 +20,11 @@
 //   idle           the share of it that no kernel covers. Copies are no kernels.
 //   idle-untraced  the same busy time, as a part of the step without tracing. Recording a kernel's times may
 //                  take time between kernels, which `idle` counts and this does not. It is a difference of
-//                  two measurements, each known to about a percent, and may come out below zero.
+//                  two measurements, each known to about half a percent, and may come out below zero.
 //   exposed        the sum, over each two consecutive kernels, of the time from the end of the first to the
 //                  start of the second where that starts later
 #include <algorithm>
+#include <cstdint>
 #include <map>
 #include <string>
 #include <tuple>

@@ -5,6 +5,7 @@
 #include <fstream>
 #include <utility>
 
+#include "absl/strings/str_cat.h"
 #include "nlohmann/json.hpp"
 
 namespace yoio::bench {
@@ -32,7 +33,7 @@ std::string ProcessorName(int threads) {
 }
 
 Report::Report(std::string hardware, int argc, char** argv) : hardware_(std::move(hardware)) {
-  for (int i = 0; i < argc; ++i) command_ += (i > 0 ? " " : "") + std::string(argv[i]);
+  for (int i = 0; i < argc; ++i) absl::StrAppend(&command_, i > 0 ? " " : "", argv[i]);
   std::printf("%s\n%-52s %14s %-9s %14s %7s\n", hardware_.c_str(), "name", "value", "unit", "floor", "ratio");
 }
 

@@ -80,10 +80,14 @@ class ShareFeeder {
 
   template <class Ring>
   __device__ void Fill(Ring& ring, int stage, int turn) {
-    const int warp = threadIdx.x / 32 - kWarps, lane = threadIdx.x % 32;
-    const int valid = min(kTile, max(0, limit_ - token_ - warp * kTile));
-    ring.Fill(stage, warp, lane, source_.At(loaded_, place_, kv_head_), valid, turn);
-    if (valid > 0 && token_ + warp * kTile + valid == loaded_.count) source_.Finish(loaded_, kv_head_, lane);
+    const int lane = threadIdx.x % 32, first = (threadIdx.x / 32 - kWarps) * kTile;
+    // Places past the row's last token repeat it: they have no weight, but have to be numbers.
+    if (token_ + first + kTile > limit_) {
+      place_ = source_.Find(loaded_, min(token_ + first + lane % kTile, limit_ - 1));
+    }
+    ring.Fill(stage, turn, first, lane, source_.At(loaded_, place_, kv_head_));
+    const int last = loaded_.count - 1 - token_;
+    if (last >= first && last < first + kTile) source_.Finish(loaded_, kv_head_, lane);
     token_ += kStep;
     if (token_ < limit_) {
       Find();
@@ -126,6 +130,17 @@ class ShareFeeder {
   typename Source::Row loaded_;
 };
 
+// Folds published parts of a pair and writes its output.
+__device__ __forceinline__ void Merge(const Problem& problem, int64_t place, int parts, int row,
+                                      int kv_head) {
+  constexpr int kQuads = kHeadDim / 4;
+  for (int item = threadIdx.x; item < problem.group * kQuads; item += kThreads) {
+    const int query = item / kQuads, d = item % kQuads * 4;
+    *reinterpret_cast<uint2*>(problem.Out(row, kv_head, query) + d) =
+        FoldParts(problem, place, 0, parts, query, d).Normalised();
+  }
+}
+
 template <class Source, int kStages>
 __global__ void __launch_bounds__(kBlockThreads)
     DecodeKernel(const __grid_constant__ Source source, const __grid_constant__ Problem problem,
@@ -134,7 +149,7 @@ __global__ void __launch_bounds__(kBlockThreads)
   __shared__ uint64_t barriers[2 * kStages];
   __shared__ Exchange exchange;
   AllowNext();
-  TileRing<kStages> ring(reinterpret_cast<__nv_bfloat16*>(tiles), barriers);
+  StepRing<kStages> ring(reinterpret_cast<__nv_bfloat16*>(tiles), barriers);
   const Share share(problem, division);
   const int warp = threadIdx.x / 32, lane = threadIdx.x % 32;
   WaitForPrevious();
@@ -145,6 +160,7 @@ __global__ void __launch_bounds__(kBlockThreads)
   }
 
   Stepper<kStages> stepper(ring, exchange, problem.scale);
+  const int own_d = warp * (kHeadDim / kWarps);
   int row = share.row, kv_head = share.kv_head, part = share.part;
   for (int unit = share.begin; unit < share.end;) {
     Queries queries;
@@ -155,23 +171,23 @@ __global__ void __launch_bounds__(kBlockThreads)
     // Cut pairs lie in scratch memory by their first block: there is at most one that goes on in the next.
     const int first_owner = whole ? 0 : Share::Owner(pair_begin, division);
     const int64_t place = int64_t{first_owner} * problem.parts;
-    Sums all;
+    StepSums all;
     all.Clear();
     for (; unit < min(share.end, pair_end); ++unit, ++part) {
       int token = part * division.part_tokens;
       const int limit = min(loaded.count, token + division.part_tokens);
       if (token >= limit) continue;
-      Sums sums;
+      StepSums sums;
       sums.Clear();
       for (; token < limit; token += kStep) stepper.Step(limit - token, queries, sums);
       if (whole) {
         all.Fold(sums);
       } else {
-        Publish(problem, place + part, warp, lane, sums);
+        Publish(problem, place + part, own_d, lane, sums);
       }
     }
     if (whole) {
-      WriteOut(problem, row, kv_head, warp, lane, all);
+      WriteOut(problem, row, kv_head, own_d, lane, all);
     } else {
       const int blocks = Share::Owner(pair_end - 1, division) - first_owner + 1;
       const int parts = (loaded.count + division.part_tokens - 1) / division.part_tokens;
@@ -222,7 +238,7 @@ void LaunchDecode(CudaStream& stream, const char* name, const Source& source, co
   const Division division = {
       .part_tokens = part_tokens, .grain = cut.grain, .grains = pairs * parts / cut.grain};
   Launch(stream, name, DecodeKernel<Source, kStages>,
-         {.grid = dim3(cut.blocks), .block = dim3(kBlockThreads), .shared_bytes = TileRing<kStages>::kBytes},
+         {.grid = dim3(cut.blocks), .block = dim3(kBlockThreads), .shared_bytes = StepRing<kStages>::kBytes},
          source, problem, division);
 }
 

@@ -13,8 +13,7 @@
 
 namespace yoio::kernels::cuda::decode {
 
-inline constexpr int kMaxGroup = 8;                    // query heads of a kv head
-inline constexpr int kSlabs = kHeadDim / kWarps / 16;  // of 16 dimensions that a warp sums
+inline constexpr int kMaxGroup = 8;  // query heads of a kv head
 inline constexpr int kNoMaximum = -(1 << 28);
 
 // 2^exponent for exponent <= 0; zero when that is not a normal number.
@@ -59,6 +58,7 @@ struct Weights {
 };
 
 // Scores of the tile of keys at `tile`, of which the first `valid` count.
+template <int kPitch>
 __device__ __forceinline__ Weights WeighTile(const __nv_bfloat16* tile, int valid, float scale, int lane,
                                              const Queries& queries) {
   float even[4] = {}, odd[4] = {};
@@ -100,9 +100,10 @@ __device__ __forceinline__ Weights WeighTile(const __nv_bfloat16* tile, int vali
   return weights;
 }
 
-// Sums over some tokens as the lanes of a warp hold them, for the 32 dimensions of the warp and the lane's
-// columns: value[i] is the accumulator of mma, (d, column 0), (d, column 1), (d + 8, column 0), (d + 8,
-// column 1), d = 16 i + lane / 4.
+// Sums over some tokens as the lanes of a warp hold them, for 16 kSlabs dimensions and the lane's columns:
+// value[i] is the accumulator of mma, (d, column 0), (d, column 1), (d + 8, column 0), (d + 8, column 1), d =
+// 16 i + lane / 4.
+template <int kSlabs>
 struct Sums {
   float value[kSlabs][4];
   float weight[2];
@@ -148,6 +149,7 @@ struct Sums {
 
   // Adds the values at `tile` (those of this lane's first dimension on), weighted. The maxima are at least
   // those of `weights`.
+  template <int kPitch>
   __device__ void AddTile(const __nv_bfloat16* tile, int lane, const Weights& weights) {
     float products[kSlabs][4] = {};
     const __nv_bfloat16* values = tile + (lane % 8 + lane / 16 * 8) * kPitch + lane / 8 % 2 * 8;

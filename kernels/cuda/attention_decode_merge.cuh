@@ -42,15 +42,16 @@ struct Problem {
   }
 };
 
-// Normalised sums of a pair to `out`, those of this warp.
-__device__ __forceinline__ void WriteOut(const Problem& problem, int row, int kv_head, int warp, int lane,
-                                         const Sums& sums) {
+// Normalised sums of a pair to `out`, those from dimension d on.
+template <int kSlabs>
+__device__ __forceinline__ void WriteOut(const Problem& problem, int row, int kv_head, int d, int lane,
+                                         const Sums<kSlabs>& sums) {
 #pragma unroll
   for (int j = 0; j < 2; ++j) {
     const int query = lane % 4 * 2 + j;
     if (query >= problem.group) continue;
     const float inverse = sums.weight[j] > 0.0f ? 1.0f / sums.weight[j] : 0.0f;
-    __nv_bfloat16* out = problem.Out(row, kv_head, query) + warp * kSlabs * 16 + lane / 4;
+    __nv_bfloat16* out = problem.Out(row, kv_head, query) + d + lane / 4;
 #pragma unroll
     for (int i = 0; i < kSlabs * 2; ++i) {
       out[i * 8] = __float2bfloat16_rn(sums.value[i / 2][i % 2 * 2 + j] * inverse);
@@ -58,17 +59,18 @@ __device__ __forceinline__ void WriteOut(const Problem& problem, int row, int kv
   }
 }
 
-// A part's sums of a pair to scratch memory, those of this warp.
-__device__ __forceinline__ void Publish(const Problem& problem, int64_t place, int warp, int lane,
-                                        const Sums& sums) {
+// A part's sums of a pair to scratch memory, those from dimension d on.
+template <int kSlabs>
+__device__ __forceinline__ void Publish(const Problem& problem, int64_t place, int d, int lane,
+                                        const Sums<kSlabs>& sums) {
 #pragma unroll
   for (int j = 0; j < 2; ++j) {
     const int query = lane % 4 * 2 + j;
     if (query >= problem.group) continue;
-    float* out = problem.sums + (place * problem.group + query) * kHeadDim + warp * kSlabs * 16 + lane / 4;
+    float* out = problem.sums + (place * problem.group + query) * kHeadDim + d + lane / 4;
 #pragma unroll
     for (int i = 0; i < kSlabs * 2; ++i) __stcg(out + i * 8, sums.value[i / 2][i % 2 * 2 + j]);
-    if (warp == 0 && lane < 4) {
+    if (d == 0 && lane < 4) {
       __stcg(problem.stats + place * kMaxGroup + query,
              make_float2(__int_as_float(sums.maximum[j]), sums.weight[j]));
     }
@@ -90,55 +92,67 @@ __device__ __forceinline__ bool ArriveLast(unsigned* counter, unsigned blocks) {
   return last;
 }
 
-// Folds published parts [place, place + parts) and writes the pair's output: a thread takes four dimensions
-// of a query at a time.
-__device__ __forceinline__ void Merge(const Problem& problem, int64_t place, int parts, int row,
-                                      int kv_head) {
-  constexpr int kTogether = 16;  // parts whose loads are under way together
-  constexpr int kQuads = kHeadDim / 4;
-  for (int item = threadIdx.x; item < problem.group * kQuads; item += kThreads) {
-    const int d = item % kQuads * 4, query = item / kQuads;
-    const float* values = problem.sums + (place * problem.group + query) * kHeadDim + d;
-    const float2* stats = problem.stats + place * kMaxGroup + query;
-    const int stride = problem.group * kHeadDim;
-    float sum[4] = {}, weight = 0.0f;
-    int maximum = kNoMaximum;
-    for (int first = 0; first < parts; first += kTogether) {
-      // Loads past the last part repeat it, with no weight: nothing may stand between them.
-      float4 value[kTogether];
-      float2 stat[kTogether];
+// Sums of four dimensions of a query.
+struct QuadSums {
+  float sum[4];
+  float weight;
+  int maximum;
+
+  __device__ void Rescale(int to) {
+    const float scale = PowerOfTwo(maximum - to);
+    maximum = to;
+    weight *= scale;
 #pragma unroll
-      for (int i = 0; i < kTogether; ++i) {
-        const int part = min(first + i, parts - 1);
-        stat[i] = __ldcg(stats + part * kMaxGroup);
-        value[i] = __ldcg(reinterpret_cast<const float4*>(values + part * stride));
-      }
-      int next[kTogether];
-      int highest = maximum;
-#pragma unroll
-      for (int i = 0; i < kTogether; ++i) {
-        next[i] = first + i < parts ? __float_as_int(stat[i].x) : kNoMaximum;
-        highest = max(highest, next[i]);
-      }
-      const float rescale = PowerOfTwo(maximum - highest);
-      maximum = highest;
-      weight *= rescale;
-#pragma unroll
-      for (int j = 0; j < 4; ++j) sum[j] *= rescale;
-#pragma unroll
-      for (int i = 0; i < kTogether; ++i) {
-        const float scale = PowerOfTwo(next[i] - maximum);
-        weight = fmaf(stat[i].y, scale, weight);
-        sum[0] = fmaf(value[i].x, scale, sum[0]);
-        sum[1] = fmaf(value[i].y, scale, sum[1]);
-        sum[2] = fmaf(value[i].z, scale, sum[2]);
-        sum[3] = fmaf(value[i].w, scale, sum[3]);
-      }
-    }
-    const float inverse = weight > 0.0f ? 1.0f / weight : 0.0f;
-    *reinterpret_cast<uint2*>(problem.Out(row, kv_head, query) + d) = {
-        Pack(sum[0] * inverse, sum[1] * inverse), Pack(sum[2] * inverse, sum[3] * inverse)};
+    for (int j = 0; j < 4; ++j) sum[j] *= scale;
   }
+
+  // The maximum is at least `next_maximum`.
+  __device__ void Add(float4 next, float next_weight, int next_maximum) {
+    const float scale = PowerOfTwo(next_maximum - maximum);
+    weight = fmaf(next_weight, scale, weight);
+    sum[0] = fmaf(next.x, scale, sum[0]);
+    sum[1] = fmaf(next.y, scale, sum[1]);
+    sum[2] = fmaf(next.z, scale, sum[2]);
+    sum[3] = fmaf(next.w, scale, sum[3]);
+  }
+
+  __device__ uint2 Normalised() const {
+    const float inverse = weight > 0.0f ? 1.0f / weight : 0.0f;
+    return {Pack(sum[0] * inverse, sum[1] * inverse), Pack(sum[2] * inverse, sum[3] * inverse)};
+  }
+};
+
+// Folds published parts [begin, end) of the pair whose first lies at `place`: dimensions d to d + 3 of a
+// query.
+__device__ __forceinline__ QuadSums FoldParts(const Problem& problem, int64_t place, int begin, int end,
+                                              int query, int d) {
+  constexpr int kTogether = 16;  // parts whose loads are under way together
+  const float* values = problem.sums + (place * problem.group + query) * kHeadDim + d;
+  const float2* stats = problem.stats + place * kMaxGroup + query;
+  const int stride = problem.group * kHeadDim;
+  QuadSums sums = {{0.0f, 0.0f, 0.0f, 0.0f}, 0.0f, kNoMaximum};
+  for (int first = begin; first < end; first += kTogether) {
+    // Loads past the last part repeat it, with no weight: nothing may stand between them.
+    float4 value[kTogether];
+    float2 stat[kTogether];
+#pragma unroll
+    for (int i = 0; i < kTogether; ++i) {
+      const int part = min(first + i, end - 1);
+      stat[i] = __ldcg(stats + part * kMaxGroup);
+      value[i] = __ldcg(reinterpret_cast<const float4*>(values + part * stride));
+    }
+    int next[kTogether];
+    int highest = sums.maximum;
+#pragma unroll
+    for (int i = 0; i < kTogether; ++i) {
+      next[i] = first + i < end ? __float_as_int(stat[i].x) : kNoMaximum;
+      highest = max(highest, next[i]);
+    }
+    sums.Rescale(highest);
+#pragma unroll
+    for (int i = 0; i < kTogether; ++i) sums.Add(value[i], stat[i].y, next[i]);
+  }
+  return sums;
 }
 
 inline float ScoreScale(int head_dim) {

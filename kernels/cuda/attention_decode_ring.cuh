@@ -1,10 +1,10 @@
 // A ring of stages in shared memory that cached keys and values are copied into well ahead of their use.
 //
-// A stage is 64 tokens of one kv head, a tile of 16 for each of four warps that compute. Four more warps
-// copy, a tile each: a token's key and value stand side by side as in the cache, 512 bytes, and are one
-// instruction of the copy engine. Issuing 16 of those takes a warp about as long as computing on them, so it
-// has warps of its own. There are 16 bytes more from one token to the next, so that the eight rows that one
-// ldmatrix reads start in eight different groups of four banks.
+// A stage is four tiles of 16 tokens of one kv head, or one tile for each of several kv heads; a tile is what
+// one warp computes on at a time. Other warps copy. A token's heads stand side by side as in the cache, key
+// and value 512 bytes a head, and are one instruction of the copy engine. Issuing 16 of those takes a warp
+// about as long as computing on a tile. There are 16 bytes more from one token to the next, so that the eight
+// rows that one ldmatrix reads start in eight different groups of four banks.
 #ifndef YOIO_KERNELS_CUDA_ATTENTION_DECODE_RING_CUH_
 #define YOIO_KERNELS_CUDA_ATTENTION_DECODE_RING_CUH_
 
@@ -12,29 +12,26 @@
 
 #include <cstdint>
 
-#include "kernels/ops.h"
-
 namespace yoio::kernels::cuda::decode {
 
 inline constexpr int kHeadDim = 128;
-inline constexpr int kWarps = 4;
-inline constexpr int kThreads = kWarps * 32;  // of these warps; as many others copy
-inline constexpr int kBlockThreads = 2 * kThreads;
-inline constexpr int kTile = 16;                 // tokens of one warp in a step
-inline constexpr int kStep = kWarps * kTile;     // tokens of one step, and of a stage
-inline constexpr int kPitch = 2 * kHeadDim + 8;  // elements from token to token in a stage
-static_assert(kStep == kBlockTokens);
+inline constexpr int kTile = 16;  // tokens of a tile
 
-// Where one token's key and value of one kv head lie.
+// Where one token's key and value of a kv head lie. When the value follows its key, the next heads' follow
+// too.
 struct TokenAddress {
   const __nv_bfloat16* key;
   const __nv_bfloat16* value;
 };
 
-template <int kStages>
+// kTiles: of one head, in a stage; or kHeads: of which a stage has a tile each. One of the two is 1.
+template <int kStages, int kTiles, int kHeads>
 class TileRing {
  public:
-  static constexpr int kStageSize = kStep * kPitch;
+  static constexpr int kTokens = kTiles * kTile;            // of a stage
+  static constexpr int kComputing = kTiles * kHeads;        // warps that compute
+  static constexpr int kPitch = kHeads * 2 * kHeadDim + 8;  // elements from token to token
+  static constexpr int kStageSize = kTokens * kPitch;
   static constexpr size_t kBytes = size_t{kStages} * kStageSize * sizeof(__nv_bfloat16);
 
   // Every thread of the block; `tiles` holds kBytes, `barriers` 2 kStages. Synchronizes the block.
@@ -42,8 +39,9 @@ class TileRing {
       : tiles_(tiles), full_(Address(barriers)), empty_(full_ + kStages * 8) {
 #if __CUDA_ARCH__ >= 900
     if (threadIdx.x == 0) {
-      for (int i = 0; i < 2 * kStages; ++i) {
-        asm volatile("mbarrier.init.shared::cta.b64 [%0], %1;" ::"r"(full_ + i * 8), "r"(kWarps) : "memory");
+      for (int stage = 0; stage < kStages; ++stage) {
+        Initialize(full_ + stage * 8, kTokens);
+        Initialize(empty_ + stage * 8, kComputing * 32);
       }
       asm volatile("fence.mbarrier_init.release.cluster;" ::: "memory");
     }
@@ -55,37 +53,26 @@ class TileRing {
 
   // The first key of a warp's tile.
   __device__ __nv_bfloat16* Tile(int stage, int warp) const {
-    return tiles_ + stage * kStageSize + warp * kTile * kPitch;
+    return tiles_ + stage * kStageSize + warp * (kHeads == 1 ? kTile * kPitch : 2 * kHeadDim);
   }
 
-  // Starts copying tile `warp` of a stage, once the stage is free: lane i < valid knows where token i lies.
-  // The values behind them become zeros, the keys are left as they are. All copying warps call it.
-  __device__ void Fill(int stage, int warp, int lane, TokenAddress token, int valid, int turn) {
+  // Starts copying 16 tokens, from token `first` of a stage on, once the stage is free; lane i < 16 knows
+  // where token i lies. Called by as many warps as a stage has times 16 tokens.
+  __device__ void Fill(int stage, int turn, int first, int lane, TokenAddress token) {
 #if __CUDA_ARCH__ >= 900
     const uint32_t barrier = full_ + stage * 8;
     Wait(empty_ + stage * 8, turn ^ 1);
-    __nv_bfloat16* target = Tile(stage, warp) + lane * kPitch;
-    if (valid < kTile) {
-      // Ordinary stores that a later copy overwrites: the fence keeps the two in order.
-      if (lane >= valid && lane < kTile) {
-        auto* value = reinterpret_cast<uint4*>(target + kHeadDim);
-        for (int i = 0; i < kHeadDim / 8; ++i) value[i] = {0, 0, 0, 0};
-      }
-      asm volatile("fence.proxy.async.shared::cta;" ::: "memory");
-      __syncwarp();
-    }
-    if (lane == 0) {
-      asm volatile("mbarrier.arrive.expect_tx.shared::cta.b64 _, [%0], %1;" ::"r"(barrier),
-                   "r"(valid * 4 * kHeadDim)
-                   : "memory");
-    }
-    __syncwarp();
-    if (lane < valid) {
-      if (token.value == token.key + kHeadDim) {
-        Copy(target, token.key, 2 * kHeadDim, barrier);
-      } else {
-        Copy(target, token.key, kHeadDim, barrier);
-        Copy(target + kHeadDim, token.value, kHeadDim, barrier);
+    if (lane >= kTile) return;
+    __nv_bfloat16* target = tiles_ + stage * kStageSize + (first + lane) * kPitch;
+    asm volatile("mbarrier.arrive.expect_tx.shared::cta.b64 _, [%0], %1;" ::"r"(barrier),
+                 "r"(kHeads * 4 * kHeadDim)
+                 : "memory");
+    if (token.value == token.key + kHeadDim) {
+      Copy(target, token.key, kHeads * 2 * kHeadDim, barrier);
+    } else {
+      for (int head = 0; head < kHeads; ++head) {
+        Copy(target + head * 2 * kHeadDim, token.key + head * kHeadDim, kHeadDim, barrier);
+        Copy(target + (head * 2 + 1) * kHeadDim, token.value + head * kHeadDim, kHeadDim, barrier);
       }
     }
 #endif
@@ -94,17 +81,20 @@ class TileRing {
   // Waits until a stage is full. `turn`: how often it was before, mod 2.
   __device__ void WaitFull(int stage, int turn) { Wait(full_ + stage * 8, turn); }
 
-  // This warp has read what it needs of a stage. All computing warps call it.
-  __device__ void Release(int stage, int lane) {
+  // This thread has read what it needs of a stage. All threads of computing warps call it.
+  __device__ void Release(int stage) {
 #if __CUDA_ARCH__ >= 900
-    __syncwarp();
-    if (lane == 0) {
-      asm volatile("mbarrier.arrive.shared::cta.b64 _, [%0];" ::"r"(empty_ + stage * 8) : "memory");
-    }
+    asm volatile("mbarrier.arrive.shared::cta.b64 _, [%0];" ::"r"(empty_ + stage * 8) : "memory");
 #endif
   }
 
  private:
+  __device__ static void Initialize(uint32_t barrier, int count) {
+#if __CUDA_ARCH__ >= 900
+    asm volatile("mbarrier.init.shared::cta.b64 [%0], %1;" ::"r"(barrier), "r"(count) : "memory");
+#endif
+  }
+
   __device__ static void Wait(uint32_t barrier, int parity) {
 #if __CUDA_ARCH__ >= 900
     asm volatile(

@@ -9,6 +9,14 @@
 
 namespace yoio::kernels::cuda::decode {
 
+inline constexpr int kWarps = 4;              // that compute; as many others copy
+inline constexpr int kThreads = kWarps * 32;  // of those that compute
+inline constexpr int kBlockThreads = 2 * kThreads;
+inline constexpr int kStep = kWarps * kTile;  // tokens
+using StepSums = Sums<kHeadDim / kWarps / 16>;
+template <int kStages>
+using StepRing = TileRing<kStages, kWarps, 1>;
+
 // What the warps tell each other about a step; two, so that one is read while the other is written.
 struct Exchange {
   uint2 p[2][kWarps][32];
@@ -24,7 +32,7 @@ __device__ __forceinline__ void SyncComputing() {
 // What the copying warps do: Feeder::Fill(ring, stage, turn) copies a warp's tile of the block's next step,
 // and Feeder::done() tells when there is none.
 template <int kStages, class Feeder>
-__device__ __forceinline__ void CopySteps(TileRing<kStages>& ring, Feeder& feeder) {
+__device__ __forceinline__ void CopySteps(StepRing<kStages>& ring, Feeder& feeder) {
   for (int stage = 0, turn = 0; !feeder.done();) {
     feeder.Fill(ring, stage, turn);
     if (++stage == kStages) {
@@ -38,14 +46,15 @@ __device__ __forceinline__ void CopySteps(TileRing<kStages>& ring, Feeder& feede
 template <int kStages>
 class Stepper {
  public:
-  __device__ Stepper(TileRing<kStages>& ring, Exchange& exchange, float scale)
+  __device__ Stepper(StepRing<kStages>& ring, Exchange& exchange, float scale)
       : ring_(ring), exchange_(exchange), scale_(scale) {}
 
   // Adds the next step, of which the first `valid` tokens count.
-  __device__ void Step(int valid, const Queries& queries, Sums& sums) {
+  __device__ void Step(int valid, const Queries& queries, StepSums& sums) {
     const int warp = threadIdx.x / 32, lane = threadIdx.x % 32;
     ring_.WaitFull(stage_, turn_);
-    const Weights own = WeighTile(ring_.Tile(stage_, warp), valid - warp * kTile, scale_, lane, queries);
+    const Weights own = WeighTile<StepRing<kStages>::kPitch>(ring_.Tile(stage_, warp), valid - warp * kTile,
+                                                             scale_, lane, queries);
     exchange_.p[parity_][warp][lane] = {own.p[0], own.p[1]};
     if (lane < 4) {
       exchange_.maxima[parity_][warp][lane] = {own.maximum[0], own.maximum[1]};
@@ -53,7 +62,7 @@ class Stepper {
     }
     SyncComputing();
     AddTiles(warp, lane, sums);
-    ring_.Release(stage_, lane);
+    ring_.Release(stage_);
     parity_ ^= 1;
     if (++stage_ == kStages) {
       stage_ = 0;
@@ -62,7 +71,7 @@ class Stepper {
   }
 
  private:
-  __device__ void AddTiles(int warp, int lane, Sums& sums) {
+  __device__ void AddTiles(int warp, int lane, StepSums& sums) {
     Weights weights[kWarps];
     int highest[2] = {sums.maximum[0], sums.maximum[1]};
 #pragma unroll
@@ -77,11 +86,12 @@ class Stepper {
     sums.Rescale(highest[0], highest[1]);
 #pragma unroll
     for (int w = 0; w < kWarps; ++w) {
-      sums.AddTile(ring_.Tile(stage_, w) + kHeadDim + warp * kSlabs * 16, lane, weights[w]);
+      const __nv_bfloat16* values = ring_.Tile(stage_, w) + kHeadDim + warp * (kHeadDim / kWarps);
+      sums.template AddTile<StepRing<kStages>::kPitch>(values, lane, weights[w]);
     }
   }
 
-  TileRing<kStages>& ring_;
+  StepRing<kStages>& ring_;
   Exchange& exchange_;
   const float scale_;
   int stage_ = 0, turn_ = 0, parity_ = 0;

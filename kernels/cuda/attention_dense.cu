@@ -3,11 +3,13 @@
 // Floor: the tokens of all rows * kv_heads * 512 bytes read from memory (head_dim 128): 537 MB and 180 us for
 // one row of 128K tokens and 8 kv heads at 2.99 TB/s.
 //
-// All blocks sweep one row after the other together: a block has one kv head and one lane, and takes every
-// lanes-th cache block of 64 tokens. Blocks that run side by side then read side by side, all heads of a few
-// megabytes at a time; a second kernel folds the lanes' sums of each row in order. Lanes depend on the device
-// and kv_heads alone: a row's bits do not depend on the others. Rows of one sequence (a scored prompt) read
-// its tokens once each, from the second-level cache as far as it holds them.
+// A block takes all kv heads of a token together, up to 8 of them with a warp each, so that what it reads is
+// contiguous, 64 KB at a time for 8 heads; a block a head reads 1.5% slower. Blocks sweep one row after the
+// other together, a tile of 16 tokens in turn; each leaves its sums of a row in scratch memory, and a second
+// kernel folds them in order: a block that folded one row between others would fall behind, and so be the
+// last to finish the next row too. How many blocks share a row follows from its length, the device and
+// kv_heads alone: a row's bits do not depend on the others. Rows of one sequence (a scored prompt) read its
+// tokens once each, from the second-level cache as far as it holds them.
 #include <algorithm>
 
 #include "kernels/cuda/attention_decode_merge.cuh"
@@ -18,8 +20,10 @@ namespace yoio::kernels::cuda {
 namespace decode {
 namespace {
 
-constexpr int kDenseStages = 2;  // of 34 KB
-constexpr int kBlocksPerProcessor = 2;
+constexpr int kDenseStages = 3;
+constexpr int kMostHeads = 8;     // of a block
+constexpr int kPartTokens = 256;  // fewest of a part, unless it is the only one
+constexpr int kFoldWarps = 4;
 
 // All tokens of a paged sequence.
 struct PagedTokens {
@@ -49,122 +53,147 @@ struct PagedTokens {
   __device__ void Finish(const Row&, int, int) const {}
 };
 
-// Walks the cache blocks of one lane and kv head, row after row.
-class LaneFeeder {
+// Walks the rows, as one of `blocks` that share them. Row after row, parts are dealt to the blocks in turn.
+class RowWalk {
  public:
-  __device__ LaneFeeder(const PagedTokens& source, int num_rows, int kv_head, int own, int lanes)
-      : source_(source), num_rows_(num_rows), kv_head_(kv_head), first_(own * kStep), stride_(lanes * kStep) {
-    NextRow();
-  }
+  __device__ RowWalk(const PagedTokens& source, int num_rows, int block, int blocks)
+      : source_(source), num_rows_(num_rows), block_(block), blocks_(blocks) {}
 
-  __device__ bool done() const { return row_ >= num_rows_; }
-
-  template <class Ring>
-  __device__ void Fill(Ring& ring, int stage, int turn) {
-    const int warp = threadIdx.x / 32 - kWarps, lane = threadIdx.x % 32;
-    const int valid = min(kTile, max(0, loaded_.count - token_ - warp * kTile));
-    const int slot = block_ * kBlockTokens + warp * kTile + lane % kTile;
-    ring.Fill(stage, warp, lane, source_.At(loaded_, slot, kv_head_), valid, turn);
-    token_ += stride_;
-    if (token_ < loaded_.count) {
-      block_ = loaded_.table[token_ / kStep];
-    } else {
-      NextRow();
+  // Goes to the next row that this block has a part of; false when there is none.
+  __device__ bool Next() {
+    while (++row < num_rows_) {
+      first_ = (first_ + parts) % blocks_;
+      loaded = source_.Load(row);
+      parts = Parts(loaded.count, blocks_);
+      part = block_ - first_ + (block_ < first_ ? blocks_ : 0);
+      if (part < parts) return true;
     }
+    return false;
   }
+
+  // Parts of a row. One without tokens has a part too, whose sums are zero.
+  __device__ static int Parts(int count, int blocks) {
+    return max(1, min(blocks, (count + kPartTokens - 1) / kPartTokens));
+  }
+
+  int row = -1;
+  PagedTokens::Row loaded;
+  int parts = 0, part = 0;
 
  private:
-  // Goes to the next row that has a cache block for this lane.
-  __device__ void NextRow() {
-    while (++row_ < num_rows_) {
-      loaded_ = source_.Load(row_);
-      token_ = first_;
-      if (token_ < loaded_.count) {
-        block_ = loaded_.table[token_ / kStep];
-        return;
+  const PagedTokens& source_;
+  const int num_rows_, block_, blocks_;
+  int first_ = 0;  // block of part 0
+};
+
+template <int kHeads>
+using DenseRing = TileRing<kDenseStages, 1, kHeads>;
+
+template <int kHeads>
+__device__ void CopyTiles(const PagedTokens& source, RowWalk walk, int kv_head, DenseRing<kHeads>& ring) {
+  const int lane = threadIdx.x % 32;
+  int stage = 0, turn = 0;
+  while (walk.Next()) {
+    for (int first = walk.part * kTile; first < walk.loaded.count; first += walk.parts * kTile) {
+      // Places past the last token repeat it: they have no weight, but have to be numbers.
+      const int slot = source.Find(walk.loaded, min(first + lane % kTile, walk.loaded.count - 1));
+      ring.Fill(stage, turn, 0, lane, source.At(walk.loaded, slot, kv_head));
+      if (++stage == kDenseStages) {
+        stage = 0;
+        turn ^= 1;
       }
     }
   }
-
-  const PagedTokens& source_;
-  const int num_rows_, kv_head_, first_, stride_;
-  int row_ = -1;
-  int token_, block_;
-  PagedTokens::Row loaded_;
-};
-
-// Lanes that have tokens of a row; the first writes the zeros of a row without any.
-__device__ __forceinline__ int Parts(int count, int lanes) {
-  return max(1, min(lanes, (count + kStep - 1) / kStep));
 }
 
-// grid: kv_heads * lanes blocks, neighbours of one lane; lanes = problem.parts.
-template <int kStages>
-__global__ void __launch_bounds__(kBlockThreads)
+template <int kHeads>
+__device__ void ComputeTiles(const Problem& problem, RowWalk walk, int kv_head, DenseRing<kHeads>& ring) {
+  constexpr int kPitch = DenseRing<kHeads>::kPitch;
+  const int warp = threadIdx.x / 32, lane = threadIdx.x % 32;
+  int stage = 0, turn = 0;
+  while (walk.Next()) {
+    Queries queries;
+    LoadQueries(problem.Q(walk.row, kv_head + warp), problem.group, lane, queries);
+    Sums<kHeadDim / 16> sums;
+    sums.Clear();
+    for (int first = walk.part * kTile; first < walk.loaded.count; first += walk.parts * kTile) {
+      ring.WaitFull(stage, turn);
+      const __nv_bfloat16* tile = ring.Tile(stage, warp);
+      const Weights weights =
+          WeighTile<kPitch>(tile, walk.loaded.count - first, problem.scale, lane, queries);
+      sums.Rescale(max(sums.maximum[0], weights.maximum[0]), max(sums.maximum[1], weights.maximum[1]));
+      sums.template AddTile<kPitch>(tile + kHeadDim, lane, weights);
+      ring.Release(stage);
+      if (++stage == kDenseStages) {
+        stage = 0;
+        turn ^= 1;
+      }
+    }
+    const int64_t pair = int64_t{walk.row} * problem.call.kv_heads + kv_head + warp;
+    Publish(problem, pair * problem.parts + walk.part, 0, lane, sums);
+  }
+}
+
+// A warp for each of kHeads heads, and one that copies. grid: blocks that share a row = problem.parts, times
+// kv_heads / kHeads.
+template <int kHeads>
+__global__ void __launch_bounds__((kHeads + 1) * 32)
     DenseKernel(const __grid_constant__ PagedTokens source, const __grid_constant__ Problem problem) {
   extern __shared__ __align__(128) unsigned char tiles[];
-  __shared__ uint64_t barriers[2 * kStages];
-  __shared__ Exchange exchange;
+  __shared__ uint64_t barriers[2 * kDenseStages];
   AllowNext();
-  TileRing<kStages> ring(reinterpret_cast<__nv_bfloat16*>(tiles), barriers);
-  const int kv_heads = problem.call.kv_heads, lanes = problem.parts;
-  const int kv_head = blockIdx.x % kv_heads, own = blockIdx.x / kv_heads;
+  DenseRing<kHeads> ring(reinterpret_cast<__nv_bfloat16*>(tiles), barriers);
+  const int groups = problem.call.kv_heads / kHeads, kv_head = blockIdx.x % groups * kHeads;
+  const RowWalk walk(source, problem.call.num_rows, blockIdx.x / groups, problem.parts);
   WaitForPrevious();
-  if (threadIdx.x >= kThreads) {
-    LaneFeeder feeder(source, problem.call.num_rows, kv_head, own, lanes);
-    CopySteps(ring, feeder);
-    return;
-  }
-
-  Stepper<kStages> stepper(ring, exchange, problem.scale);
-  for (int row = 0; row < problem.call.num_rows; ++row) {
-    const int count = source.Load(row).count;
-    const int parts = Parts(count, lanes);
-    if (own >= parts) continue;
-    Queries queries;
-    LoadQueries(problem.Q(row, kv_head), problem.group, threadIdx.x % 32, queries);
-    Sums sums;
-    sums.Clear();
-    for (int token = own * kStep; token < count; token += lanes * kStep) {
-      stepper.Step(count - token, queries, sums);
-    }
-    if (parts == 1) {
-      WriteOut(problem, row, kv_head, threadIdx.x / 32, threadIdx.x % 32, sums);
-    } else {
-      const int64_t place = (int64_t{row} * kv_heads + kv_head) * lanes + own;
-      Publish(problem, place, threadIdx.x / 32, threadIdx.x % 32, sums);
-    }
+  if (threadIdx.x / 32 == kHeads) {
+    CopyTiles<kHeads>(source, walk, kv_head, ring);
+  } else {
+    ComputeTiles<kHeads>(problem, walk, kv_head, ring);
   }
 }
 
-// Folds the lanes' sums. A kernel of its own: a block that folded one row between others would fall behind,
-// and so be the last to finish the next row too. grid: (kv heads, rows).
-__global__ void __launch_bounds__(kThreads)
+// Folds the parts of each row and query head: each warp a quarter of them, then the quarters in order. grid:
+// (heads, rows).
+__global__ void __launch_bounds__(kFoldWarps * 32)
     DenseMergeKernel(const __grid_constant__ PagedTokens source, const __grid_constant__ Problem problem) {
+  __shared__ QuadSums quarters[kFoldWarps][32];
   AllowNext();
   WaitForPrevious();
-  const int row = blockIdx.y, kv_head = blockIdx.x;
-  const int parts = Parts(source.Load(row).count, problem.parts);
+  const int warp = threadIdx.x / 32, lane = threadIdx.x % 32;
+  const int kv_head = blockIdx.x / problem.group, query = blockIdx.x % problem.group, row = blockIdx.y;
+  const int parts = RowWalk::Parts(source.Load(row).count, problem.parts);
   const int64_t place = (int64_t{row} * problem.call.kv_heads + kv_head) * problem.parts;
-  if (parts > 1) Merge(problem, place, parts, row, kv_head);
+  quarters[warp][lane] =
+      FoldParts(problem, place, parts * warp / kFoldWarps, parts * (warp + 1) / kFoldWarps, query, lane * 4);
+  __syncthreads();
+  if (warp > 0) return;
+  QuadSums all = quarters[0][lane];
+  for (int i = 1; i < kFoldWarps; ++i) {
+    const QuadSums& next = quarters[i][lane];
+    all.Rescale(max(all.maximum, next.maximum));
+    all.Add({next.sum[0], next.sum[1], next.sum[2], next.sum[3]}, next.weight, next.maximum);
+  }
+  *reinterpret_cast<uint2*>(problem.Out(row, kv_head, query) + lane * 4) = all.Normalised();
 }
 
-template <int kStages>
-void LaunchDense(CudaStream& stream, PagedTokens source, Call call, int places) {
-  const int lanes = std::max(1, places / call.kv_heads);
+template <int kHeads>
+void LaunchDense(CudaStream& stream, PagedTokens source, Call call) {
+  const int blocks = stream.multiprocessors() * (kMostHeads / kHeads);  // that run at a time
+  const int parts = std::max(1, blocks / (call.kv_heads / kHeads));
   const size_t row_bytes =
-      Problem::ScratchFloats(call.heads / call.kv_heads) * sizeof(float) * lanes * call.kv_heads;
+      Problem::ScratchFloats(call.heads / call.kv_heads) * sizeof(float) * parts * call.kv_heads;
   const int most_rows = static_cast<int>(kScratchBytes / row_bytes), num_rows = call.num_rows;
   for (int first = 0; first < num_rows; first += call.num_rows) {
     call.num_rows = std::min(most_rows, num_rows - first);
-    const Problem problem = MakeProblem(stream, call, lanes, call.num_rows * call.kv_heads);
-    Launch(stream, "DenseAttention", DenseKernel<kStages>,
-           {.grid = dim3(call.kv_heads * lanes),
-            .block = dim3(kBlockThreads),
-            .shared_bytes = TileRing<kStages>::kBytes},
+    const Problem problem = MakeProblem(stream, call, parts, call.num_rows * call.kv_heads);
+    Launch(stream, "DenseAttention", DenseKernel<kHeads>,
+           {.grid = dim3(call.kv_heads / kHeads * parts),
+            .block = dim3((kHeads + 1) * 32),
+            .shared_bytes = DenseRing<kHeads>::kBytes},
            source, problem);
     Launch(stream, "DenseAttention", DenseMergeKernel,
-           {.grid = dim3(call.kv_heads, call.num_rows), .block = dim3(kThreads)}, source, problem);
+           {.grid = dim3(call.heads, call.num_rows), .block = dim3(kFoldWarps * 32)}, source, problem);
     source.rows += call.num_rows;
     call.q += call.num_rows * call.q_stride;
     call.out += int64_t{call.num_rows} * call.heads * kHeadDim;
@@ -188,11 +217,16 @@ void DenseAttention(const DenseAttentionArgs& args, CudaStream& stream) {
                              .heads = args.heads,
                              .kv_heads = args.kv_heads,
                              .head_dim = args.head_dim};
-  if (decode::TakesDecode(call)) {
-    decode::LaunchDense<decode::kDenseStages>(stream, source, call,
-                                              decode::kBlocksPerProcessor * stream.multiprocessors());
-  } else {
+  if (!decode::TakesDecode(call)) {
     decode::LaunchGeneral(stream, "DenseAttention", source, call);
+  } else if (call.kv_heads % 8 == 0) {
+    decode::LaunchDense<8>(stream, source, call);
+  } else if (call.kv_heads % 4 == 0) {
+    decode::LaunchDense<4>(stream, source, call);
+  } else if (call.kv_heads % 2 == 0) {
+    decode::LaunchDense<2>(stream, source, call);
+  } else {
+    decode::LaunchDense<1>(stream, source, call);
   }
 }
 

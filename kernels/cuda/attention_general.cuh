@@ -1,9 +1,10 @@
-// Attention of single query rows over cached tokens for the shapes that attention_decode.cuh does not take:
-// any head_dim up to 256 and any number of query heads a kv head. Right, and simple: a block is one row and
-// one query head, its warps share the tokens, and a lane holds every 32nd dimension. Sources are those of
-// attention_decode.cuh. A kv head is read once for each of its query heads, through the second-level cache.
+// Attention of single query rows over cached tokens for the shapes that no faster kernel takes: any head_dim
+// up to 256 and any number of query heads a kv head. Right, and simple: a block is one row and one query
+// head, its warps share the tokens, and a lane holds every 32nd dimension. Sources are those of
+// attention_decode.cuh. A kv head is read once for each of its query heads, mostly from the second-level
+// cache.
 //
-// Warp w folds tokens w, w + 8, ...; then the warps' sums are folded in order. Weights stay in float.
+// Warps take four tokens each in turn; then the warps' sums are folded in order. Weights stay in float.
 #ifndef YOIO_KERNELS_CUDA_ATTENTION_GENERAL_CUH_
 #define YOIO_KERNELS_CUDA_ATTENTION_GENERAL_CUH_
 

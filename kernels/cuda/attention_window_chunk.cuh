@@ -273,6 +273,7 @@ __device__ __forceinline__ void WriteRows(const WindowAttentionArgs& args, const
                                           const Rows<kDim, kTiles>& rows, int row, Half* shared) {
   constexpr int kChunks = kDim / kVector;
   const int lane = threadIdx.x % kWarp;
+  __syncwarp();  // queries that lay there have been read
 #pragma unroll
   for (int t = 0; t < kTiles; ++t) {
 #pragma unroll

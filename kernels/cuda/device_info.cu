@@ -135,7 +135,7 @@ absl::Status CheckSupported(const DeviceInfo& device) {
     cudaGetLastError();  // it is not a broken context, only a question
     return absl::FailedPreconditionError(absl::StrCat(
         "device cuda:", device.index, ": ", device.name, " is sm_", device.compute_major,
-        device.compute_minor, ", and this binary has no code for it; expected sm_90 (H100, H200)"));
+        device.compute_minor, ", and this binary has code for sm_" YOIO_CUDA_ARCHITECTURES " alone"));
   }
   return ToStatus(error, "cudaFuncGetAttributes");
 }

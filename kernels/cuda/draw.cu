@@ -440,6 +440,7 @@ __global__ void __launch_bounds__(kClusterThreads, 3) DrawKernel(const DrawArgs 
         row.top_k < args.vocab ? row.top_k : 0, row.top_p, histograms, join);
   }
   if (writes) args.ids[i] = id;
+  ClusterBarrier();  // no block leaves while another may still read its bins
 }
 
 }  // namespace

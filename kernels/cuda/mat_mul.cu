@@ -1,6 +1,6 @@
-// y = x W^T, and silu(x Wgate^T) * (x Wup^T). Rows of prompts go to the library (mat_mul_library.h), whose floor
-// is 2 rows n k operations; the generated rows behind them go to the skinny product (mat_mul_skinny.cu), whose
-// floor is one read of W.
+// y = x W^T, and silu(x Wgate^T) * (x Wup^T). Rows of prompts go to the library (mat_mul_library.h), whose
+// floor is 2 rows n k operations; the generated rows behind them go to the skinny product
+// (mat_mul_skinny.cu), whose floor is one read of W.
 //
 // Invariant I5: a generated row has the same bits in any company of up to kSkinnyRows. More of them than that
 // go to the library as well, whose choice of kernel, and with it the order of a sum, follows the number of
@@ -27,8 +27,8 @@ void CheckOperands(const Matrix& w, const void* x, int64_t x_stride, const void*
 bool GoesToLibrary(int generated_rows) { return generated_rows > kSkinnyRows || !SkinnyRuns(); }
 
 void MultiplyWithLibrary(const LibraryProduct& product, CudaStream& stream) {
-  stream.Note(stream.products().Multiply(product, stream.library(), stream.library_scratch(), kLibraryScratchBytes,
-                                         stream.get()),
+  stream.Note(stream.products().Multiply(product, stream.library(), stream.library_scratch(),
+                                         kLibraryScratchBytes, stream.get()),
               "MatMul");
 }
 

@@ -65,8 +65,8 @@ int64_t RoundedUp(int64_t rows) {
 
 }  // namespace
 
-cublasStatus_t LibraryProducts::Multiply(const LibraryProduct& product, cublasLtHandle_t library, void* scratch,
-                                         size_t scratch_bytes, cudaStream_t stream) {
+cublasStatus_t LibraryProducts::Multiply(const LibraryProduct& product, cublasLtHandle_t library,
+                                         void* scratch, size_t scratch_bytes, cudaStream_t stream) {
   const cudaDataType_t y_type = product.y_type == DType::kF32 ? CUDA_R_32F : CUDA_R_16BF;
   const Operation operation = TransposedProduct();
   const Layout w = RowMajor(CUDA_R_16BF, product.n, product.k, product.k);
@@ -80,9 +80,9 @@ cublasStatus_t LibraryProducts::Multiply(const LibraryProduct& product, cublasLt
     cublasLtMatmulHeuristicResult_t result = {};
     int count = 0;
     const Layout rounded_x = x(rows), rounded_y = y(rows);
-    const cublasStatus_t status = cublasLtMatmulAlgoGetHeuristic(
-        library, operation.get(), w.get(), rounded_x.get(), rounded_y.get(), rounded_y.get(),
-        WithScratch(scratch_bytes).get(), 1, &result, &count);
+    const cublasStatus_t status =
+        cublasLtMatmulAlgoGetHeuristic(library, operation.get(), w.get(), rounded_x.get(), rounded_y.get(),
+                                       rounded_y.get(), WithScratch(scratch_bytes).get(), 1, &result, &count);
     if (status != CUBLAS_STATUS_SUCCESS || count == 0) {
       algorithms_.erase(found);
       return status != CUBLAS_STATUS_SUCCESS ? status : CUBLAS_STATUS_NOT_SUPPORTED;
@@ -92,8 +92,8 @@ cublasStatus_t LibraryProducts::Multiply(const LibraryProduct& product, cublasLt
   const float one = 1.0f, zero = 0.0f;
   const Layout exact_x = x(product.rows), exact_y = y(product.rows);
   return cublasLtMatmul(library, operation.get(), &one, product.w, w.get(), product.x, exact_x.get(), &zero,
-                        product.y, exact_y.get(), product.y, exact_y.get(), &found->second, scratch, scratch_bytes,
-                        stream);
+                        product.y, exact_y.get(), product.y, exact_y.get(), &found->second, scratch,
+                        scratch_bytes, stream);
 }
 
 }  // namespace yoio::kernels::cuda

@@ -1,5 +1,5 @@
-// The instructions that the skinny product is made of, each under a name: barriers in shared memory that count
-// bytes, bulk copies of tiles, clusters. sm_90; elsewhere they trap.
+// The instructions that the skinny product is made of, each under a name: barriers in shared memory that
+// count bytes, bulk copies of tiles, clusters. sm_90; elsewhere they trap.
 #ifndef YOIO_KERNELS_CUDA_MAT_MUL_SKINNY_CUH_
 #define YOIO_KERNELS_CUDA_MAT_MUL_SKINNY_CUH_
 

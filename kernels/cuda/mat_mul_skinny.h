@@ -11,17 +11,6 @@ namespace yoio::kernels::cuda {
 
 inline constexpr int kSkinnyRows = 64;
 
-// How one product is cut.
-struct SkinnyPlan {
-  int units;   // groups of 16 rows of W in a tile
-  int groups;  // parts of k within a block, which has a warp for each unit and part
-  int splits;  // parts of k among the blocks of a cluster
-  int block_bytes;
-};
-
-// `units`: groups of 16 rows of W in all. The product groups * splits depends on units and k alone.
-SkinnyPlan PlanSkinny(int64_t units, int64_t k, int rows);
-
 enum class SkinnyOutput { kBF16, kF32, kGated };
 
 struct SkinnyProduct {
@@ -38,8 +27,8 @@ struct SkinnyProduct {
 
 // Whether the current device has what the kernel is made of: clusters and bulk copies (sm_90).
 bool SkinnyRuns();
+// A row's bits do not depend on `rows`.
 void MultiplySkinny(const SkinnyProduct& product, CudaStream& stream);
-void MultiplySkinny(const SkinnyPlan& plan, const SkinnyProduct& product, CudaStream& stream);
 
 }  // namespace yoio::kernels::cuda
 

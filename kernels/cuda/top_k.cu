@@ -141,9 +141,9 @@ struct Stretch {
   const float* scores;  // of its first position
   int begin;
   int size;
-  int valid;   // scores that exist
-  int cached;  // keys kept in shared memory
-  bool aligned;
+  int valid;        // scores that exist
+  int cached;       // keys kept in shared memory
+  int whole_quads;  // leading groups of four scores that can be read at once
 
   // Key i, from shared memory or from its score.
   template <bool kKept>
@@ -152,11 +152,10 @@ struct Stretch {
     return i < valid ? Key(scores[i]) : 0;
   }
 
-  // Four scores from 4 * quad on.
+  // As many of the four scores from 4 * quad on as exist, and NaN.
   __device__ float4 ScoresAt(int quad) const {
-    const int i = 4 * quad;
-    if (aligned && i + 3 < valid) return *reinterpret_cast<const float4*>(scores + i);
     const float nan = __uint_as_float(0x7fffffff);
+    const int i = 4 * quad;
     return {i < valid ? scores[i] : nan, i + 1 < valid ? scores[i + 1] : nan,
             i + 2 < valid ? scores[i + 2] : nan, i + 3 < valid ? scores[i + 3] : nan};
   }
@@ -177,27 +176,26 @@ __device__ __forceinline__ T InclusiveSum(T value, int lane) {
 // ---- radix select ----
 
 // Counts the keys that start with the threshold's bits by the next kDigitBits of them, as far as there are so
-// many; pass 0 takes all keys. NaN has no part in the common bits, because padding looks like it.
+// many; pass 0 takes all keys.
 template <bool kFirst>
 class Counter {
  public:
   __device__ Counter(int pass, const Threshold& threshold)
       : threshold_(threshold), shift_(max(0, threshold.open - kDigitBits)), pass_(pass) {}
 
-  __device__ __forceinline__ void Count(const uint4& keys) {
+  // The first `count` of four keys.
+  __device__ __forceinline__ void Count(const uint4& keys, int count = 4) {
     uint32_t* const histogram = &State().histogram[kFirst ? 0 : pass_ * kBins];
     const uint32_t four[4] = {keys.x, keys.y, keys.z, keys.w};
 #pragma unroll
-    for (const uint32_t key : four) {
-      if constexpr (kFirst) {
-        atomicAdd(&histogram[key >> (32 - kDigitBits)], 1u);
-        common_.all &= key == 0 ? ~0u : key;
-        common_.any |= key;
-      } else if (key >> threshold_.open == threshold_.prefix) {
-        atomicAdd(&histogram[(key >> shift_) & ((1u << (threshold_.open - shift_)) - 1)], 1u);
-        common_.all &= key;
-        common_.any |= key;
-      }
+    for (int i = 0; i < 4; ++i) {
+      const uint32_t key = four[i];
+      if (i >= count || (!kFirst && key >> threshold_.open != threshold_.prefix)) continue;
+      const uint32_t bin =
+          kFirst ? key >> (32 - kDigitBits) : (key >> shift_) & ((1u << (threshold_.open - shift_)) - 1);
+      atomicAdd(&histogram[bin], 1u);
+      common_.all &= key;
+      common_.any |= key;
     }
   }
 
@@ -216,27 +214,26 @@ class Counter {
   CommonBits common_;
 };
 
-// visit(quad, its keys) for all quads from first_quad on, read from the scores. The next loads are under way
-// while the keys of the ones before are visited.
+// visit(quad, its keys, how many exist) for all quads from first_quad on, read from the scores, several loads
+// under way together.
 template <typename Visit>
 __device__ __forceinline__ void VisitScores(const Stretch& stretch, int first_quad, Visit visit) {
   constexpr int kLoads = 4;
-  const int end = stretch.size / 4;
-  float4 next[kLoads];
-#pragma unroll
-  for (int i = 0; i < kLoads; ++i) next[i] = stretch.ScoresAt(first_quad + threadIdx.x + i * kThreads);
-  for (int first = first_quad + threadIdx.x; first < end; first += kLoads * kThreads) {
+  const float4* const quads = reinterpret_cast<const float4*>(stretch.scores);
+  const int whole = max(first_quad, stretch.whole_quads);
+  for (int first = first_quad + threadIdx.x; first < whole; first += kLoads * kThreads) {
     float4 scores[kLoads];
 #pragma unroll
     for (int i = 0; i < kLoads; ++i) {
-      scores[i] = next[i];
-      next[i] = stretch.ScoresAt(first + (kLoads + i) * kThreads);
+      if (first + i * kThreads < whole) scores[i] = quads[first + i * kThreads];
     }
 #pragma unroll
     for (int i = 0; i < kLoads; ++i) {
-      const int quad = first + i * kThreads;
-      if (quad < end) visit(quad, KeysOf(scores[i]));
+      if (first + i * kThreads < whole) visit(first + i * kThreads, KeysOf(scores[i]), 4);
     }
+  }
+  for (int quad = whole + threadIdx.x; quad < stretch.size / 4; quad += kThreads) {
+    visit(quad, KeysOf(stretch.ScoresAt(quad)), stretch.valid - 4 * quad);
   }
 }
 
@@ -244,9 +241,9 @@ __device__ __forceinline__ void VisitScores(const Stretch& stretch, int first_qu
 __device__ void ReadKeys(const Stretch& stretch, int lane) {
   uint4* const kept = reinterpret_cast<uint4*>(Keys());
   Counter<true> counter(0, Threshold{0, 32, 0, false});
-  VisitScores(stretch, 0, [&](int quad, const uint4& keys) {
+  VisitScores(stretch, 0, [&](int quad, const uint4& keys, int count) {
     if (4 * quad < stretch.cached) kept[quad] = keys;
-    counter.Count(keys);
+    counter.Count(keys, count);
   });
   counter.Finish(lane);
 }
@@ -257,7 +254,7 @@ __device__ void CountAgain(const Stretch& stretch, int pass, const Threshold& th
   Counter<false> counter(pass, threshold);
 #pragma unroll 4
   for (int quad = threadIdx.x; quad < cached; quad += kThreads) counter.Count(kept[quad]);
-  VisitScores(stretch, cached, [&](int, const uint4& keys) { counter.Count(keys); });
+  VisitScores(stretch, cached, [&](int, const uint4& keys, int count) { counter.Count(keys, count); });
   counter.Finish(lane);
 }
 
@@ -304,12 +301,10 @@ __device__ Threshold Narrow(int pass, Threshold threshold, int lane) {
   threshold.open -= digit_bits;
   threshold.need = fine.need;
   threshold.whole = fine.need == fine.count;
-  // Lower bits that all keys in question share need no pass. A prefix of 0 is NaN: its key is the only one
-  // that starts so.
-  const uint32_t differing = threshold.prefix == 0 ? 0 : (all ^ any) & ((1u << threshold.open) - 1);
-  const int open = 32 - __clz(differing);
-  const uint32_t shared = threshold.prefix == 0 ? 0 : (all & ((1u << threshold.open) - 1)) >> open;
-  threshold.prefix = threshold.prefix << (threshold.open - open) | shared;
+  // Lower bits that all keys in question share need no pass.
+  const uint32_t lower = (1u << threshold.open) - 1;
+  const int open = 32 - __clz((all ^ any) & lower);
+  threshold.prefix = threshold.prefix << (threshold.open - open) | (all & lower) >> open;
   threshold.open = open;
   return threshold;
 }
@@ -423,7 +418,8 @@ __device__ __forceinline__ uint32_t Winners(const GroupBits& bits, uint32_t equa
 __device__ void WriteGroups(uint32_t winners, uint32_t place, int position, int slot, int lane,
                             int32_t* positions, int32_t* slots) {
   constexpr int kFew = 8;
-  if (__reduce_max_sync(kAll, __popc(winners)) <= kFew) {  // every lane its own
+  if (__reduce_max_sync(kAll, __popc(winners)) <= kFew) {
+    // Every lane its own.
     for (; winners != 0; winners &= winners - 1, ++place) {
       const int bit = __ffs(winners) - 1;
       positions[place] = position + bit;
@@ -431,13 +427,13 @@ __device__ void WriteGroups(uint32_t winners, uint32_t place, int position, int 
     }
     return;
   }
-  for (unsigned left = __ballot_sync(kAll, winners != 0); left != 0;
-       left &= left - 1) {  // all lanes each one's
+  // All lanes those of one lane after the other, in whole lines.
+  for (unsigned left = __ballot_sync(kAll, winners != 0); left != 0; left &= left - 1) {
     const int source = __ffs(left) - 1;
     const uint32_t wins = __shfl_sync(kAll, winners, source);
     const uint32_t out = __shfl_sync(kAll, place, source) + __popc(wins & ((1u << lane) - 1));
-    const int group_position = __shfl_sync(kAll, position, source),
-              group_slot = __shfl_sync(kAll, slot, source);
+    const int group_position = __shfl_sync(kAll, position, source);
+    const int group_slot = __shfl_sync(kAll, slot, source);
     if (wins >> lane & 1) {
       positions[out] = group_position + lane;
       slots[out] = group_slot + lane;
@@ -536,7 +532,8 @@ __global__ void __launch_bounds__(kThreads, 1) TopKKernel(TopKArgs args, int cap
   stretch.scores = args.scores + row * args.score_stride + stretch.begin;
   stretch.valid = max(0, min(stretch.size, paged.length - stretch.begin));
   stretch.cached = min(stretch.size, capacity);
-  stretch.aligned = reinterpret_cast<uintptr_t>(stretch.scores) % sizeof(float4) == 0;
+  stretch.whole_quads =
+      reinterpret_cast<uintptr_t>(stretch.scores) % sizeof(float4) == 0 ? stretch.valid / 4 : 0;
   const int lane = threadIdx.x % 32, warp = threadIdx.x / 32;
   const Rule rule = FindRule<kCluster>(stretch, args.top_k, lane, warp);
   WriteWinners<kCluster>(args, row, table, stretch, rule, lane, warp);

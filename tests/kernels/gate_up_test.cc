@@ -34,7 +34,8 @@ class GateUpTest : public BackendTest {
   }
 
   // Rows [begin, end) of x, the first `num_prompt_rows` of them as prompt rows.
-  std::vector<float> Run(const ActivationArray& x, const Weights& w, int begin, int end, int num_prompt_rows) {
+  std::vector<float> Run(const ActivationArray& x, const Weights& w, int begin, int end,
+                         int num_prompt_rows) {
     const size_t num_rows = end - begin;
     const ActivationArray scratch = PoisonedActivations(num_rows * 2 * w.ffn);
     const ActivationArray out = PoisonedActivations(num_rows * w.ffn);
@@ -70,8 +71,8 @@ Sum Dot(const float* x, const float* w, int terms, double sum_errors) {
 void MaybeRound(Sum& sum, double unit) { sum.bound += unit * (std::abs(sum.value) + sum.bound); }
 
 TEST_P(GateUpTest, MatchesTheDefinition) {
-  constexpr double kSlope = 1.1;               // of silu, at most
-  constexpr double kGate = 64 * kFloatUnit;    // of the exponential and the quotient, relative
+  constexpr double kSlope = 1.1;                    // of silu, at most
+  constexpr double kGate = 64 * kFloatUnit;         // of the exponential and the quotient, relative
   const double sum_errors = on_cuda() ? 2.0 : 1.0;  // as in mat_mul_test.cc
   constexpr int kShapes[][2] = {{8, 8}, {96, 64}, {128, 72}, {896, 320}, {1480, 256}, {9000, 64}};
   for (const auto& [ffn, hidden] : kShapes) {
@@ -91,8 +92,8 @@ TEST_P(GateUpTest, MatchesTheDefinition) {
           MaybeRound(up, activation_unit());
           const double silu = gate.value / (1.0 + std::exp(-gate.value));
           const double silu_bound = kSlope * gate.bound + kGate * std::abs(silu);
-          Sum product = {silu * up.value, silu_bound * (std::abs(up.value) + up.bound) +
-                                              std::abs(silu) * up.bound};
+          Sum product = {silu * up.value,
+                         silu_bound * (std::abs(up.value) + up.bound) + std::abs(silu) * up.bound};
           MaybeRound(product, activation_unit());
           expected.push_back(product.value);
           bound.push_back(product.bound);

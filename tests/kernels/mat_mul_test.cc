@@ -47,8 +47,8 @@ class MatMulTest : public BackendTest {
     return weights;
   }
 
-  // Multiplies rows [begin, end) of x, the first `num_prompt_rows` of them as prompt rows. Row i of the result
-  // starts at i * y_stride; what lies between n and y_stride has to stay as it was.
+  // Multiplies rows [begin, end) of x, the first `num_prompt_rows` of them as prompt rows. Row i of the
+  // result starts at i * y_stride; what lies between n and y_stride has to stay as it was.
   std::vector<float> Multiply(const ActivationArray& x, int x_stride, const Weights& w, int begin, int end,
                               int num_prompt_rows, DType y_type, int y_stride, int num_threads = 2) {
     const auto multiply = [&](void* y) {
@@ -77,9 +77,8 @@ class MatMulTest : public BackendTest {
   std::vector<float> Multiply(const ActivationArray& x, const Weights& w, int begin, int end, bool prompt,
                               int num_threads = 2) {
     const int n = static_cast<int>(w.matrix.rows), y_stride = (n + 7) / 8 * 8;
-    const std::vector<float> gapped =
-        Multiply(x, static_cast<int>(w.matrix.cols), w, begin, end, prompt ? end - begin : 0, DType::kF32,
-                 y_stride, num_threads);
+    const std::vector<float> gapped = Multiply(x, static_cast<int>(w.matrix.cols), w, begin, end,
+                                               prompt ? end - begin : 0, DType::kF32, y_stride, num_threads);
     std::vector<float> rows;
     for (int row = 0; row < end - begin; ++row) {
       const auto from = gapped.begin() + static_cast<size_t>(row) * y_stride;
@@ -95,8 +94,7 @@ class MatMulTest : public BackendTest {
     Random random(n * 7 + k + num_rows);
     const Weights w = MakeWeights(w_type, n, k, random);
     const ActivationArray x = Activations(random.Normals(static_cast<size_t>(num_rows) * (k + x_gap)));
-    const std::vector<float> result =
-        Multiply(x, k + x_gap, w, 0, num_rows, num_rows / 2, y_type, n + y_gap);
+    const std::vector<float> result = Multiply(x, k + x_gap, w, 0, num_rows, num_rows / 2, y_type, n + y_gap);
     // Tensor cores cut off where others round: twice the error a sum.
     const double sum_errors = on_cuda() ? 2.0 : 1.0;
     const double unit = y_type == DType::kF32 ? 0.0 : activation_unit();
@@ -132,7 +130,7 @@ std::vector<float> Rows(const std::vector<float>& values, int width, int begin, 
 
 TEST_P(MatMulTest, MatchesTheDotProducts) {
   // The last ones are cut in every way that CUDA cuts: k in 1, 2, 4, 8 parts, tiles that end inside W.
-  constexpr Shape kShapes[] = {{8, 8, 0, 0},      {96, 1000, 8, 0},   {64, 64, 16, 8},  {20, 256, 8, 4},
+  constexpr Shape kShapes[] = {{8, 8, 0, 0},      {96, 1000, 8, 0},   {64, 64, 16, 8},   {20, 256, 8, 4},
                                {300, 264, 0, 4},  {320, 320, 0, 0},   {256, 2560, 0, 8}, {1040, 320, 8, 0},
                                {4096, 256, 0, 0}, {9000, 128, 0, 16}, {33000, 64, 0, 0}};
   for (const Shape& shape : kShapes) {
