@@ -5,6 +5,9 @@
 // rows with penalties take 16 us at 2.99 TB/s. A part of the vocabulary is one block's, which makes the three
 // stages follow each other without a wait for any other block; every block looks through all biases and bans
 // of its row, of which there are few.
+//
+// On an H100, microseconds for 1 / 8 / 32 / 64 rows of 128256, the last two out of L2: with penalties and 10
+// biases 4.4 / 8.2 / 20 / 39, with biases alone 4.0 / 7.7 / 13 / 30; recording what was drawn 1.2.
 #include "kernels/cuda/cuda_ops.h"
 #include "kernels/cuda/launch.cuh"
 #include "kernels/logit_math.h"

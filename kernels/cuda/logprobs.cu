@@ -1,11 +1,14 @@
-// The log-probability of one token of every row and of the best few: logits [*, vocab] to [num_rows, 1 +
-// max_top].
+// The log-probabilities of one token of every row and of the best few: logits [*, vocab] fp32 to out
+// [num_rows, 1 + max_top].
 //
 // Floor: each row of logits is read once, vocab * 4 bytes: 64 rows of 128256 are 33 MB, 11 us at 2.99 TB/s. A
 // cluster of 8 blocks keeps a row in shared memory, as in a draw, and weighs it in one pass. Every thread
 // knows the best of its own tokens; each of the best few is then one reduction over the cluster, about a
 // microsecond, after which only its owner looks for its next. Weights are added in fixed point, so that no
 // order of summation shows in the result.
+//
+// On an H100, microseconds for 1 / 8 / 32 / 64 rows of 128256, the last two out of L2: the token alone
+// 13 / 15 / 25 / 42, with the best 5 21 / 23 / 34 / 58, with the best 20 42 / 45 / 59 / 104.
 #include <cmath>
 
 #include "kernels/cuda/cuda_ops.h"
