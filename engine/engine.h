@@ -67,7 +67,7 @@ struct Limits {
   int32_t max_stop_string_bytes = 256;
   int32_t max_stop_ids = 64;
   int32_t max_logit_bias = 1024;
-  int32_t max_top_logprobs = 20;
+  int32_t max_top_logprobs = kMaxTopLogprobs;
   int32_t max_request_id_bytes = 128;
   int32_t max_sequences;
   int32_t max_step_tokens;

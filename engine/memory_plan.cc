@@ -8,6 +8,7 @@
 #include "base/status.h"
 #include "engine/model/activations.h"
 #include "engine/model/weights.h"
+#include "engine/sampler.h"
 
 namespace yoio {
 namespace {
@@ -78,7 +79,8 @@ absl::StatusOr<Sizing> PlanMemory(const EngineOptions& options, const ModelConfi
   memory.max_sequences = options.max_sequences;
   memory.weight_bytes = Weights::Bytes(config, shard);
   memory.activation_bytes =
-      Activations::Bytes(config, shard, sizing.limits, sizing.max_model_len, backend.activation_type());
+      Activations::Bytes(config, shard, sizing.limits, sizing.max_model_len, backend.activation_type()) +
+      Sampler::Bytes(config.vocab_size, options.max_sequences, sizing.limits.max_output_rows);
   memory.bytes_per_ring = BytesPerRing(config, shard, backend.activation_type());
   const int64_t block_bytes = BytesPerBlock(config, shard, backend.activation_type());
   memory.bytes_per_cached_token = block_bytes / kBlockTokens;

@@ -41,6 +41,8 @@ struct StopParams {
   bool include_stop = false;  // leave the stop string in the text
 };
 
+inline constexpr int kMaxTopLogprobs = 20;
+
 struct LogprobParams {
   bool output = false;  // a log-probability for every generated token
   bool prompt = false;  // and for every prompt token but the first

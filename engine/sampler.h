@@ -3,12 +3,15 @@
 #ifndef YOIO_ENGINE_SAMPLER_H_
 #define YOIO_ENGINE_SAMPLER_H_
 
+#include <cstddef>
 #include <cstdint>
+#include <memory>
 #include <span>
 #include <vector>
 
+#include "absl/status/statusor.h"
 #include "engine/step_plan.h"
-#include "kernels/ops.h"
+#include "kernels/backend.h"
 
 namespace yoio {
 
@@ -21,60 +24,90 @@ namespace yoio {
 // What that leaves open:
 // - A ban is a logit of minus infinity. When all are banned the lowest id is drawn, and log-probabilities are
 //   minus infinity.
-// - NaN in a raw logit makes the sample invalid. NaN made by a bias (of opposite infinities) is a ban.
+// - NaN in a raw logit makes the sample invalid, and the log-probability of a score NaN without alternatives.
+//   NaN made by a bias (of opposite infinities) is a ban.
 //
-// Lives on rank 0. Admit, Release and Record belong to the rank's thread; Sample and Score are const apart
-// from the scratch they are given, and may run for different rows on several threads at once.
+// All of it is queued on the device, the history of penalties included: a step never waits for what an
+// earlier one has drawn. Lives on rank 0 and is used by its thread. For each step, in order: Begin, Read for
+// every tile of logits, End; and Take once the stream has passed what End queued.
 class Sampler {
  public:
-  Sampler(int vocab, int max_sequences);
-
-  // Every id of the admission lies inside the vocabulary. A slot may be admitted again without a release.
-  void Admit(const SlotAdmission& admission);
-  void Release(int slot);
-
-  // Working memory of one thread, sized once.
-  struct Scratch {
-    std::vector<float> logits;   // [vocab]
-    std::vector<int32_t> order;  // [vocab]
+  // Everything outlives the sampler.
+  struct Parts {
+    kernels::Backend* backend;
+    kernels::Stream* stream;
+    int vocab;
+    int max_sequences;
+    int max_output_rows;
   };
-  Scratch NewScratch() const;
+  static absl::StatusOr<std::unique_ptr<Sampler>> Create(const Parts& parts);
+  // Of device memory.
+  static int64_t Bytes(int vocab, int max_sequences, int max_output_rows);
 
-  // Whether Sample(row) is Backend::Draw(RowFor(row)) of the raw logits and nothing more: no penalty, bias or
-  // ban, and no log-probabilities. Does not depend on what was recorded: true ahead of time as well.
-  bool IsPlain(const SampleRow& row) const;
-  kernels::DrawRow RowFor(const SampleRow& row) const;
+  // The host memory of one step under way.
+  struct Step {
+    kernels::Buffer input;     // what the device is told
+    kernels::Buffer logprobs;  // as LogprobsArgs::out: rows of samples, then of scores
+  };
+  absl::StatusOr<Step> NewStep();
 
-  // `logits` [vocab], raw fp32. Does not change the sampler: call Record for each drawn token afterwards, in
-  // order. Greedy without adjustments reads the logits once.
-  SampledToken Sample(const SampleRow& row, const float* logits, Scratch& scratch) const;
-  // Adds a drawn token to the history of its slot.
-  void Record(int slot, int32_t id);
-
-  // The log-probability is NaN, and there are no alternatives, when a logit is NaN.
-  TokenRecord Score(const ScoreRow& row, const float* logits, Scratch& scratch) const;
+  // Follows the plan's releases and admissions and tells the device what to do with its samples and scores.
+  // Every id of an admission lies inside the vocabulary. A slot may be admitted again without a release. The
+  // plan stays where it is until End. Waits and allocates only when there is more to tell than ever before:
+  // long prompts with penalties, many biases.
+  absl::Status Begin(const StepPlan& plan, Step& step);
+  // Queues what reads the output rows from `first_row` on: `logits` is device memory [num_rows, vocab], and
+  // what sample i draws goes to ids[i], device memory [samples].
+  void Read(int first_row, int num_rows, const float* logits, int32_t* ids);
+  // Queues the way of the log-probabilities to the host.
+  void End(Step& step);
+  // What `plan` has drawn and scored; `ids` is host memory [samples].
+  static StepResult Take(const StepPlan& plan, const Step& step, const int32_t* ids);
 
  private:
   struct Slot {
     SamplingParams sampling;
     std::vector<int32_t> stop_ids;
     int32_t min_tokens = 0;
-    bool has_history = false;            // the rest is kept when a penalty needs it
-    std::vector<int32_t> seen;           // distinct ids of prompt and output
-    std::vector<uint8_t> is_seen;        // [vocab]
-    std::vector<uint32_t> output_count;  // [vocab]
+  };
+  // A slot's history begins anew, with a range of updates_.
+  struct Reset {
+    int32_t slot;
+    size_t begin;
+    size_t count;
   };
 
-  static bool Bans(const Slot& slot, const SampleRow& row) {
-    return row.output_position < slot.min_tokens && !slot.stop_ids.empty();
-  }
-  void See(Slot& slot, int32_t id) const;
-  // The logits after penalties, bias and ban: `logits` itself, or a copy in scratch.logits.
-  std::span<const float> Adjust(const Slot& slot, const SampleRow& row, std::span<const float> logits,
-                                Scratch& scratch) const;
+  explicit Sampler(const Parts& parts);
+  void Admit(const SlotAdmission& admission);
+  void PlanHistory(const SlotAdmission& admission);
+  void PlanSample(const SampleRow& row, int index);
+  absl::Status Upload(Step& step);
+  void ResetHistories();
+  void Draw(int begin, int end, const float* logits, int32_t* ids);
+  void ReadLogprobs(int begin, int end, const float* logits, const int32_t* drawn);
 
-  const int vocab_;
+  const Parts parts_;
   std::vector<Slot> slots_;
+  kernels::Buffer history_;   // [max_sequences, vocab]
+  kernels::Buffer adjusted_;  // [at most kLogitsTile, vocab]
+  kernels::Buffer logprobs_;  // [max_sequences + max_output_rows, 1 + kMaxTopLogprobs]
+  kernels::Buffer input_;     // what the step is told
+
+  // The step between Begin and End, on the host and, in input_, on the device.
+  template <typename T>
+  struct Told {
+    std::vector<T> host;
+    T* device = nullptr;
+  };
+  const StepPlan* plan_ = nullptr;
+  Told<kernels::DrawRow> draws_;      // as plan->samples
+  Told<kernels::AdjustRow> adjusts_;  // as plan->samples
+  Told<kernels::LogprobRow> wanted_;  // as plan->samples, then plan->scores
+  Told<kernels::LogitBias> biases_;
+  Told<int32_t> bans_;
+  Told<kernels::WordUpdate> updates_;
+  std::vector<Reset> resets_;
+  std::vector<uint32_t> words_;  // [vocab], zeros between admissions
 };
 
 }  // namespace yoio

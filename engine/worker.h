@@ -35,7 +35,7 @@ class Worker {
  public:
   static absl::StatusOr<std::unique_ptr<Worker>> Create(const WorkerOptions& options);
 
-  // Queues a step. Returns before a device has run it, unless a row of it must be sampled on the host.
+  // Queues a step. Returns before a device has run it.
   absl::Status Begin(std::shared_ptr<const StepPlan> plan);
   // Whether the oldest step under way has ended. Never blocks.
   absl::StatusOr<bool> Ended();
@@ -49,21 +49,14 @@ class Worker {
   // A step under way and the host memory it uses.
   struct Step {
     std::shared_ptr<const StepPlan> plan;
-    kernels::Buffer draws;  // [max samples] DrawRow
-    kernels::Buffer ids;    // [max samples] int32: drawn by the device
+    kernels::Buffer ids;     // [max samples] int32
+    Sampler::Step sampling;  // rank 0
     std::unique_ptr<kernels::Event> end;
-    std::vector<SampledToken> samples;  // as plan->samples; those sampled on the host are filled in at once
-    std::vector<uint8_t> sampled_on_host;  // as plan->samples
-    std::vector<TokenRecord> scores;       // as plan->scores
   };
 
   explicit Worker(const WorkerOptions& options) : options_(options) {}
   absl::Status AllocateSteps();
   absl::Status Queue(Step& step);
-  void PlanDraws(Step& step);
-  absl::Status ReadTile(Step& step, int first_row, int num_rows, const float* logits);
-  absl::Status SampleOnHost(Step& step, size_t sample, int first_row, const float* logits);
-  absl::StatusOr<const float*> LogitsOnHost(const float* logits, int row);
   absl::Status Fatal(absl::Status status);
 
   const WorkerOptions options_;
@@ -72,13 +65,10 @@ class Worker {
   std::unique_ptr<KvCache> cache_;
   std::unique_ptr<Model> model_;
   std::unique_ptr<Sampler> sampler_;  // rank 0
-  Sampler::Scratch scratch_;
-  kernels::Buffer draws_;        // device, [max samples] DrawRow
-  kernels::Buffer samples_;      // device, [max samples] int32: the ids of the last step, on every rank
-  kernels::Buffer host_logits_;  // [vocab], for rows that the host samples
-  std::vector<Step> steps_;      // [depth]
-  std::deque<Step*> under_way_;  // oldest first
-  size_t next_ = 0;              // which of steps_ Begin takes
+  kernels::Buffer samples_;           // device, [max samples] int32: the ids of the last step, on every rank
+  std::vector<Step> steps_;           // [depth]
+  std::deque<Step*> under_way_;       // oldest first
+  size_t next_ = 0;                   // which of steps_ Begin takes
 };
 
 }  // namespace yoio

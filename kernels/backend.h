@@ -119,7 +119,10 @@ class Backend {
   virtual void GatherRows(const GatherRowsArgs& args, Stream& stream) = 0;
   virtual void CopyBlocks(const CopyBlocksArgs& args, Stream& stream) = 0;
   virtual void UpdateWords(const UpdateWordsArgs& args, Stream& stream) = 0;
+  virtual void AdjustLogits(const AdjustLogitsArgs& args, Stream& stream) = 0;
   virtual void Draw(const DrawArgs& args, Stream& stream) = 0;
+  virtual void RecordTokens(const RecordTokensArgs& args, Stream& stream) = 0;
+  virtual void Logprobs(const LogprobsArgs& args, Stream& stream) = 0;
 
  private:
   friend class Buffer;

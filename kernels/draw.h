@@ -29,8 +29,8 @@ struct DrawScratch {
   std::span<int32_t> order;  // [vocab]
 };
 
-// The draw on the host: that of the CPU backend, and of rows whose logits the host adjusts. `peak` is
-// FindPeak(logits), without NaN. `logits` may be scratch.logits. row.logits_row is not used.
+// The draw of the CPU backend. `peak` is FindPeak(logits), without NaN. `logits` may be scratch.logits.
+// row.logits_row and row.is_adjusted are not used.
 int32_t DrawToken(const DrawRow& row, std::span<const float> logits, Peak peak, const DrawScratch& scratch);
 
 }  // namespace yoio::kernels

@@ -107,18 +107,6 @@ std::span<int32_t> SelectTop(std::span<const float> logits, int k, std::span<int
   return {order.data(), count};
 }
 
-double SumExp(std::span<const float> logits, float shift, float temperature) {
-  double sum = 0.0;
-  ForWeights(logits, shift, temperature, [&](const float* weights) {
-    float lanes[kLanes] = {};  // each adds 16 floats of a tile before they go to a double
-    for (size_t row = 0; row < kTile; row += kLanes) {
-      for (size_t lane = 0; lane < kLanes; ++lane) lanes[lane] += weights[row + lane];
-    }
-    for (float lane : lanes) sum += lane;
-  });
-  return sum;
-}
-
 int64_t SumWeights(std::span<const float> logits, float shift, float temperature) {
   int64_t sum = 0;
   ForWeights(logits, shift, temperature, [&](const float* weights) {

@@ -32,11 +32,8 @@ struct BetterToken {
 // skipped, and partial selections of 2k candidates at a time.
 std::span<int32_t> SelectTop(std::span<const float> logits, int k, std::span<int32_t> order);
 
-// Sum of e^((x - shift) / temperature), where no logit exceeds shift. Four elements at a time on the smallest
-// machine; the order of the additions does not depend on the machine.
-double SumExp(std::span<const float> logits, float shift, float temperature);
-
-// The same in fixed point (FixedWeight of kernels/draw_math.h), exact.
+// Sum of e^((x - shift) / temperature) in fixed point (FixedWeight of kernels/draw_math.h), exact. No logit
+// exceeds shift.
 int64_t SumWeights(std::span<const float> logits, float shift, float temperature);
 
 }  // namespace yoio::kernels

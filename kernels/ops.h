@@ -98,8 +98,8 @@ struct HeadNormRopeArgs {
 
 // y = x W^T. The product of a row depends only on which side of num_prompt_rows it lies, never on num_rows:
 // rows below it use the blocked product (a library), rows from it on the skinny one (bound by reading W
-// once). CUDA multiplies by bf16 weights only, wants k and both strides to be multiples of 8 and x, y to lie at
-// multiples of 16 bytes, and runs more than 64 rows of the second kind as if they were of the first.
+// once). CUDA multiplies by bf16 weights only, wants k and both strides to be multiples of 8 and x, y to lie
+// at multiples of 16 bytes, and runs more than 64 rows of the second kind as if they were of the first.
 struct MatMulArgs {
   const Activation* x;  // row i at x + i * x_stride, k = w.cols
   int64_t x_stride;
@@ -280,6 +280,50 @@ struct UpdateWordsArgs {
   int32_t* words;
 };
 
+// What was seen of each token id in one sequence: the highest bit says that it occurred in prompt or output,
+// the rest counts how often it was output. A history is [vocab] of these.
+inline constexpr uint32_t kSeenBit = uint32_t{1} << 31;
+
+// What is done to a row of logits before a token is drawn from it.
+struct AdjustRow {
+  int32_t logits_row;  // negative: nothing, and no output
+  int32_t slot;        // whose history the penalties read; negative: no penalties
+  float repetition_penalty;
+  float frequency_penalty;
+  float presence_penalty;
+  int32_t bias_begin, bias_count;  // a range of AdjustLogitsArgs::biases, ids unique
+  int32_t ban_begin, ban_count;    // a range of AdjustLogitsArgs::bans
+};
+struct LogitBias {
+  int32_t id;
+  float bias;
+};
+
+// out[i] = the logits of rows[i], adjusted, in order: of ids in the history, divided by the repetition
+// penalty when positive, else multiplied by it; of those output, less the frequency penalty times their
+// count, less the presence penalty; plus biases; bans are minus infinity. The arithmetic is that of
+// kernels/logit_math.h, bit by bit. A NaN stays one, whatever is asked for it.
+struct AdjustLogitsArgs {
+  const float* logits;  // row r at logits + r * logits_stride
+  int64_t logits_stride;
+  int vocab;
+  const AdjustRow* rows;  // [num_rows]
+  int num_rows;
+  const LogitBias* biases;
+  const int32_t* bans;
+  const uint32_t* history;  // [slots, vocab]
+  float* out;               // [num_rows, vocab]
+};
+
+// Adds ids[i] to the history of rows[i].slot. Nothing for a negative slot, or a negative id.
+struct RecordTokensArgs {
+  const int32_t* ids;     // [num_rows]
+  const AdjustRow* rows;  // [num_rows], slots unique
+  int num_rows;
+  int vocab;
+  uint32_t* history;  // [slots, vocab]
+};
+
 // How one token is drawn from one row of logits.
 struct DrawRow {
   int32_t logits_row;
@@ -291,6 +335,7 @@ struct DrawRow {
   uint32_t seed_high;
   uint32_t sample_index;
   uint32_t output_position;
+  int32_t is_adjusted = 0;  // 1: the logits are those of DrawArgs::adjusted
 };
 
 // ids[i] = the token drawn for rows[i] as kernels/draw.h defines it; -1 when one of its logits is NaN; 0 for
@@ -301,7 +346,34 @@ struct DrawArgs {
   int vocab;
   const DrawRow* rows;  // [num_rows]
   int num_rows;
-  int32_t* ids;  // [num_rows]
+  int32_t* ids;                     // [num_rows]
+  const float* adjusted = nullptr;  // [num_rows, vocab]; may be null when no row is adjusted
+};
+
+// Whose log-probabilities are wanted from a row of logits.
+struct LogprobRow {
+  int32_t logits_row;  // negative: none, and no output
+  int32_t id;          // -1 - r stands for drawn[r]
+  int32_t top_n;       // best tokens beside it, at most LogprobsArgs::max_top
+};
+struct TokenLogprob {
+  int32_t id;
+  float logprob;
+};
+
+// out[i] = the token of rows[i], then the top_n best, highest first, ties to the lowest id; never one at
+// minus infinity: an id of -1 stands for each that is missing. The log-probability is logit - highest -
+// log(sum of FixedWeight(e^(x - highest))) (kernels/logit_math.h), the same bits everywhere; it is NaN, and
+// all of the best are missing, when a logit is NaN or the token is negative.
+struct LogprobsArgs {
+  const float* logits;  // row r at logits + r * logits_stride
+  int64_t logits_stride;
+  int vocab;
+  const LogprobRow* rows;  // [num_rows]
+  int num_rows;
+  const int32_t* drawn;  // may be null when every token is given
+  int max_top;
+  TokenLogprob* out;  // [num_rows, 1 + max_top]; what is behind top_n is not written
 };
 
 }  // namespace yoio::kernels

@@ -134,6 +134,18 @@ void CpuBackend::UpdateWords(const UpdateWordsArgs& args, Stream& stream) {
   cpu::UpdateWords(args, Cpu(stream));
 }
 
+void CpuBackend::AdjustLogits(const AdjustLogitsArgs& args, Stream& stream) {
+  cpu::AdjustLogits(args, Cpu(stream));
+}
+
 void CpuBackend::Draw(const DrawArgs& args, Stream& stream) { cpu::Draw(args, Cpu(stream)); }
+
+void CpuBackend::RecordTokens(const RecordTokensArgs& args, Stream& stream) {
+  cpu::RecordTokens(args, Cpu(stream));
+}
+
+void CpuBackend::Logprobs(const LogprobsArgs& args, Stream& stream) {
+  cpu::Logprobs(args, Cpu(stream));
+}
 
 }  // namespace yoio::kernels::cpu

@@ -57,7 +57,10 @@ class CpuBackend final : public Backend {
   void GatherRows(const GatherRowsArgs& args, Stream& stream) override;
   void CopyBlocks(const CopyBlocksArgs& args, Stream& stream) override;
   void UpdateWords(const UpdateWordsArgs& args, Stream& stream) override;
+  void AdjustLogits(const AdjustLogitsArgs& args, Stream& stream) override;
   void Draw(const DrawArgs& args, Stream& stream) override;
+  void RecordTokens(const RecordTokensArgs& args, Stream& stream) override;
+  void Logprobs(const LogprobsArgs& args, Stream& stream) override;
 
  private:
   void Free(void* data, size_t bytes, bool on_host) override;

@@ -61,7 +61,10 @@ void SparseAttention(const SparseAttentionArgs& args, CpuStream& stream);
 void GatherRows(const GatherRowsArgs& args, CpuStream& stream);
 void CopyBlocks(const CopyBlocksArgs& args, CpuStream& stream);
 void UpdateWords(const UpdateWordsArgs& args, CpuStream& stream);
+void AdjustLogits(const AdjustLogitsArgs& args, CpuStream& stream);
 void Draw(const DrawArgs& args, CpuStream& stream);
+void RecordTokens(const RecordTokensArgs& args, CpuStream& stream);
+void Logprobs(const LogprobsArgs& args, CpuStream& stream);
 
 }  // namespace yoio::kernels::cpu
 

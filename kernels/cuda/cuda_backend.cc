@@ -196,6 +196,18 @@ void CudaBackend::CopyBlocks(const CopyBlocksArgs& args, Stream& stream) { cuda:
 
 void CudaBackend::UpdateWords(const UpdateWordsArgs& args, Stream& stream) { cuda::UpdateWords(args, Cuda(stream)); }
 
+void CudaBackend::AdjustLogits(const AdjustLogitsArgs& args, Stream& stream) {
+  cuda::AdjustLogits(args, Cuda(stream));
+}
+
 void CudaBackend::Draw(const DrawArgs& args, Stream& stream) { cuda::Draw(args, Cuda(stream)); }
+
+void CudaBackend::RecordTokens(const RecordTokensArgs& args, Stream& stream) {
+  cuda::RecordTokens(args, Cuda(stream));
+}
+
+void CudaBackend::Logprobs(const LogprobsArgs& args, Stream& stream) {
+  cuda::Logprobs(args, Cuda(stream));
+}
 
 }  // namespace yoio::kernels::cuda

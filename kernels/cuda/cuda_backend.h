@@ -58,7 +58,10 @@ class CudaBackend final : public Backend {
   void GatherRows(const GatherRowsArgs& args, Stream& stream) override;
   void CopyBlocks(const CopyBlocksArgs& args, Stream& stream) override;
   void UpdateWords(const UpdateWordsArgs& args, Stream& stream) override;
+  void AdjustLogits(const AdjustLogitsArgs& args, Stream& stream) override;
   void Draw(const DrawArgs& args, Stream& stream) override;
+  void RecordTokens(const RecordTokensArgs& args, Stream& stream) override;
+  void Logprobs(const LogprobsArgs& args, Stream& stream) override;
 
  private:
   CudaBackend(int device, std::string name) : device_(device), name_(std::move(name)) {}

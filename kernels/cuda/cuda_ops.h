@@ -29,7 +29,10 @@ void SparseAttention(const SparseAttentionArgs& args, CudaStream& stream);
 void GatherRows(const GatherRowsArgs& args, CudaStream& stream);
 void CopyBlocks(const CopyBlocksArgs& args, CudaStream& stream);
 void UpdateWords(const UpdateWordsArgs& args, CudaStream& stream);
+void AdjustLogits(const AdjustLogitsArgs& args, CudaStream& stream);
 void Draw(const DrawArgs& args, CudaStream& stream);
+void RecordTokens(const RecordTokensArgs& args, CudaStream& stream);
+void Logprobs(const LogprobsArgs& args, CudaStream& stream);
 
 }  // namespace yoio::kernels::cuda
 

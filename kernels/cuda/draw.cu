@@ -29,6 +29,7 @@
 #include "kernels/cuda/cuda_ops.h"
 #include "kernels/cuda/launch.cuh"
 #include "kernels/cuda/row_cluster.cuh"
+#include "kernels/cuda/row_slice.cuh"
 #include "kernels/draw_math.h"
 
 namespace yoio::kernels::cuda {
@@ -37,41 +38,7 @@ namespace {
 constexpr float kInfinity = INFINITY;
 constexpr int kBins = 256;
 
-// One block's part of a row, in groups of four tokens as the noise has them; behind the vocabulary it is
-// filled up with minus infinity. A thread touches the same groups in every pass, and no others.
-struct Slice {
-  float4* logits;  // [groups], shared memory
-  int first;       // group
-  int groups;
-};
-
-template <typename Visit>
-__device__ __forceinline__ void ForGroups(const Slice& slice, const Visit& visit) {
-  for (int i = threadIdx.x; i < slice.groups; i += kClusterThreads) visit(slice.first + i, slice.logits[i]);
-}
-
 // --- What clusters reduce ---
-
-// The highest logit, and the lowest id that has it.
-struct alignas(16) Highest {
-  float logit = -kInfinity;
-  int32_t id = INT_MAX;
-  int32_t nan = 0;
-
-  // Ids come in ascending order.
-  __device__ void See(int32_t next, float x) {
-    nan |= x != x;
-    if (x > logit) {
-      logit = x;
-      id = next;
-    }
-  }
-  __device__ Highest Join(const Highest& other) const {
-    Highest highest = logit > other.logit || (logit == other.logit && id < other.id) ? *this : other;
-    highest.nan = nan | other.nan;
-    return highest;
-  }
-};
 
 // The best sum of logit and noise, ties to the lowest id.
 struct Winner {
@@ -123,8 +90,6 @@ struct Shape {
   }
   __device__ int64_t Weight(float logit) const { return FixedWeight(PortableExp(Scaled(logit))); }
 };
-
-__device__ __forceinline__ float HighestOf(float4 x) { return fmaxf(fmaxf(x.x, x.y), fmaxf(x.z, x.w)); }
 
 // How many tokens are better than one, and what they weigh; weights only where somebody asks.
 __device__ Rank RankOf(const Token& token, const Slice& slice, const Shape& shape, bool weigh) {
@@ -338,33 +303,6 @@ __device__ Cut FindCut(const Slice& slice, float highest, int k, Histograms& his
 
 // --- The row ---
 
-// Reads this block's slice.
-__device__ Highest Load(const float* logits, int vocab, const Slice& slice) {
-  Highest highest;
-  highest.id = 4 * (slice.first + threadIdx.x);  // when all are minus infinity
-  const auto keep = [&](int i, float4 x) {
-    const int id = 4 * (slice.first + i);
-    slice.logits[i] = x;
-    highest.See(id, x.x);
-    highest.See(id + 1, x.y);
-    highest.See(id + 2, x.z);
-    highest.See(id + 3, x.w);
-  };
-  const float* begin = logits + 4 * static_cast<int64_t>(slice.first);
-  const bool aligned = reinterpret_cast<uintptr_t>(begin) % sizeof(float4) == 0;
-  const int whole = aligned ? min(slice.groups, vocab / 4 - slice.first) : 0;
-  int i = threadIdx.x;
-#pragma unroll 8
-  for (; i < whole; i += kClusterThreads) keep(i, __ldcg(reinterpret_cast<const float4*>(begin) + i));
-  for (; i < slice.groups; i += kClusterThreads) {
-    const int left = vocab - 4 * (slice.first + i);
-    const float* x = begin + 4 * i;
-    keep(i, {__ldcg(x), left > 1 ? __ldcg(x + 1) : -kInfinity, left > 2 ? __ldcg(x + 2) : -kInfinity,
-             left > 3 ? __ldcg(x + 3) : -kInfinity});
-  }
-  return highest;
-}
-
 // Plus infinities are equal among themselves, and nothing else has a probability.
 __device__ void KeepInfinities(const Slice& slice) {
   const auto kept = [](float x) { return x == kInfinity ? 0.0f : -kInfinity; };
@@ -422,13 +360,10 @@ __global__ void __launch_bounds__(kClusterThreads, 3) DrawKernel(const DrawArgs 
     if (writes) args.ids[i] = 0;
     return;
   }
-  const int groups = (args.vocab + 3) / 4;
-  const int groups_of_block = (groups + kClusterBlocks - 1) / kClusterBlocks;
-  const int first = ClusterRank() * groups_of_block;
-  const Slice slice{shared, first, max(0, min(groups_of_block, groups - first))};
-
-  const Highest highest =
-      join.OfCluster(Load(args.logits + row.logits_row * args.logits_stride, args.vocab, slice));
+  const Slice slice = SliceOf(args.vocab, shared);
+  const float* logits = row.is_adjusted != 0 ? args.adjusted + int64_t{i} * args.vocab
+                                             : args.logits + row.logits_row * args.logits_stride;
+  const Highest highest = join.OfCluster(Load(logits, args.vocab, slice));
   int32_t id = highest.nan != 0 ? -1 : highest.id;
   if (highest.nan == 0 && row.temperature != 0.0f && highest.logit > -kInfinity) {
     const bool infinite = highest.logit == kInfinity;
@@ -446,14 +381,7 @@ __global__ void __launch_bounds__(kClusterThreads, 3) DrawKernel(const DrawArgs 
 }  // namespace
 
 void Draw(const DrawArgs& args, CudaStream& stream) {
-  const int groups = (args.vocab + 3) / 4;
-  const int groups_of_block = (groups + kClusterBlocks - 1) / kClusterBlocks;
-  Launch(stream, "Draw", DrawKernel,
-         {.grid = static_cast<unsigned>(args.num_rows) * kClusterBlocks,
-          .block = kClusterThreads,
-          .shared_bytes = groups_of_block * sizeof(float4),
-          .cluster = kClusterBlocks},
-         args);
+  Launch(stream, "Draw", DrawKernel, ClusterForRows(args.num_rows, args.vocab), args);
 }
 
 }  // namespace yoio::kernels::cuda

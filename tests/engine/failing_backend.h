@@ -96,7 +96,16 @@ class FailingBackend final : public kernels::Backend {
   void UpdateWords(const kernels::UpdateWordsArgs& args, Stream& stream) override {
     inner_->UpdateWords(args, stream);
   }
+  void AdjustLogits(const kernels::AdjustLogitsArgs& args, Stream& stream) override {
+    inner_->AdjustLogits(args, stream);
+  }
   void Draw(const kernels::DrawArgs& args, Stream& stream) override { inner_->Draw(args, stream); }
+  void RecordTokens(const kernels::RecordTokensArgs& args, Stream& stream) override {
+    inner_->RecordTokens(args, stream);
+  }
+  void Logprobs(const kernels::LogprobsArgs& args, Stream& stream) override {
+    inner_->Logprobs(args, stream);
+  }
 
  private:
   void Free(void*, size_t, bool) override {}  // its buffers belong to the other

@@ -2,6 +2,7 @@
 #include <cmath>
 #include <limits>
 #include <random>
+#include <utility>
 #include <vector>
 
 #include "engine/sampler.h"
@@ -15,7 +16,9 @@ namespace {
 using test::Greedy;
 using test::LogOf;
 using test::Plain;
+using test::PlanOf;
 using test::Row;
+using test::SamplerRunner;
 using ::testing::ElementsAre;
 using ::testing::IsEmpty;
 using One = test::OneSlotSampler;
@@ -39,22 +42,28 @@ TEST(SamplerAdjustTest, FrequencyAndPresenceCountOutputOnly) {
   SlotAdmission admission = One::Admission(Greedy());
   admission.sampling.frequency_penalty = 0.5f;
   admission.prompt_ids = {0, 0, 0};
-  One frequency(3, admission);
-  EXPECT_EQ(frequency.Draw({1, 0.9f, 0}), 0);
-  frequency.sampler().Record(0, 0);
-  EXPECT_EQ(frequency.Draw({1, 0.6f, 0}), 1) << "1 - 0.5 < 0.6";
-  EXPECT_EQ(frequency.Draw({1, 0.4f, 0}), 0);
-  frequency.sampler().Record(0, 0);
-  EXPECT_EQ(frequency.Draw({1, 0.1f, 0}), 1) << "1 - 2 * 0.5 < 0.1";
+  const auto draw = [&](std::vector<int32_t> output_ids, const std::vector<float>& logits) {
+    admission.output_ids = std::move(output_ids);
+    return One(3, admission).Draw(logits);
+  };
+  EXPECT_EQ(draw({}, {1, 0.9f, 0}), 0);
+  EXPECT_EQ(draw({0}, {1, 0.6f, 0}), 1) << "1 - 0.5 < 0.6";
+  EXPECT_EQ(draw({0}, {1, 0.4f, 0}), 0);
+  EXPECT_EQ(draw({0, 0}, {1, 0.1f, 0}), 1) << "1 - 2 * 0.5 < 0.1";
 
   admission.sampling.frequency_penalty = 0.0f;
   admission.sampling.presence_penalty = 0.5f;
-  One presence(3, admission);
-  EXPECT_EQ(presence.Draw({1, 0.9f, 0}), 0);
-  presence.sampler().Record(0, 0);
-  presence.sampler().Record(0, 0);
-  EXPECT_EQ(presence.Draw({1, 0.4f, 0}), 0) << "once, however often it occurred";
-  EXPECT_EQ(presence.Draw({1, 0.6f, 0}), 1);
+  EXPECT_EQ(draw({}, {1, 0.9f, 0}), 0);
+  EXPECT_EQ(draw({0, 0}, {1, 0.4f, 0}), 0) << "once, however often it occurred";
+  EXPECT_EQ(draw({0, 0}, {1, 0.6f, 0}), 1);
+}
+
+TEST(SamplerAdjustTest, WhatIsDrawnIsRecorded) {
+  SamplingParams sampling = Greedy();
+  sampling.frequency_penalty = 0.5f;
+  One one(3, sampling);
+  const std::vector<float> logits = {1, 0.8f, -1};
+  for (const int32_t id : {0, 1, 0, 1, 0, 1}) EXPECT_EQ(one.Continue(logits, 0), id);
 }
 
 TEST(SamplerAdjustTest, NegativePenaltiesFavour) {
@@ -76,9 +85,8 @@ TEST(SamplerAdjustTest, ReadmissionRestoresTheHistory) {
   One continuous(50, admission);
   for (int position = 0; position < 40; ++position) {
     One restored(50, admission);
-    const int32_t id = continuous.Draw(logits, position);
+    const int32_t id = continuous.Continue(logits, position);
     EXPECT_EQ(restored.Draw(logits, position), id) << "position " << position;
-    continuous.sampler().Record(0, id);
     admission.output_ids.push_back(id);
   }
 }
@@ -88,20 +96,12 @@ TEST(SamplerAdjustTest, ANewLifeOfASlotForgetsTheFormer) {
   admission.sampling.presence_penalty = 2.0f;
   admission.output_ids = {0};
   One one(2, admission);
-  EXPECT_EQ(one.Draw({1, 0}), 1);
+  EXPECT_EQ(one.Continue({1, 0}, 0), 1);
   admission.output_ids.clear();
-  one.sampler().Admit(admission);
-  EXPECT_EQ(one.Draw({1, 0}), 0) << "admitted over a live slot";
-  one.sampler().Record(0, 0);
-  one.sampler().Release(0);
-  one.sampler().Admit(admission);
-  EXPECT_EQ(one.Draw({1, 0}), 0) << "admitted after a release";
-}
-
-TEST(SamplerAdjustTest, ATokenIsRecordedOnlyWhenAPenaltyNeedsIt) {
-  One one(2, Greedy());
-  one.sampler().Record(0, 0);
-  EXPECT_EQ(one.Draw({1, 0.99f}), 0);
+  StepPlan plan = PlanOf({Row(0)}, {admission});
+  EXPECT_EQ(one.Run(plan, {1, 0}).samples[0].record.id, 0) << "admitted over a live slot";
+  plan.released_slots = {0};
+  EXPECT_EQ(one.Run(plan, {1, 0}).samples[0].record.id, 0) << "admitted after a release";
 }
 
 TEST(SamplerAdjustTest, BiasIsAddedAfterPenalties) {
@@ -132,51 +132,31 @@ TEST(SamplerAdjustTest, StopIdsAreBannedBelowMinTokens) {
   }
 }
 
-TEST(SamplerPlainTest, ARowIsPlainWhenRawLogitsAreAllItNeeds) {
-  const auto is_plain = [](const SlotAdmission& admission, const SampleRow& row) {
-    return One(4, admission).sampler().IsPlain(row);
-  };
-  const SlotAdmission plain = One::Admission(Plain());
-  EXPECT_TRUE(is_plain(plain, Row(0)));
-  EXPECT_TRUE(is_plain(One::Admission(Greedy()), Row(0)));
-
-  SampleRow logprob = Row(0), alternatives = Row(0);
-  logprob.logprob = true;
-  alternatives.top_n = 1;
-  EXPECT_FALSE(is_plain(plain, logprob));
-  EXPECT_FALSE(is_plain(plain, alternatives));
-
-  SlotAdmission bias = plain, penalty = plain, ban = plain;
-  bias.sampling.logit_bias = {{1, 1.0f}};
-  penalty.sampling.presence_penalty = 0.5f;
-  ban.min_tokens = 2;
-  EXPECT_TRUE(is_plain(ban, Row(1))) << "nothing to ban";
-  ban.stop_ids = {3};
-  EXPECT_FALSE(is_plain(bias, Row(0)));
-  EXPECT_FALSE(is_plain(penalty, Row(0))) << "before anything was recorded, too";
-  EXPECT_FALSE(is_plain(ban, Row(1)));
-  EXPECT_TRUE(is_plain(ban, Row(2)));
-}
-
-TEST(SamplerPlainTest, APlainRowIsTheDrawOfItsParameters) {
-  SamplingParams sampling = Plain((uint64_t{7} << 32) + 9);
-  sampling.temperature = 0.5f;
-  sampling.top_k = 3;
-  sampling.top_p = 0.875f;
-  sampling.min_p = 0.125f;
-  One one(4, sampling);
-  SampleRow row = Row(/*position=*/11, /*sample_index=*/2);
-  row.output_row = 5;
-  const kernels::DrawRow draw = one.sampler().RowFor(row);
-  EXPECT_EQ(draw.logits_row, 5);
-  EXPECT_EQ(draw.temperature, 0.5f);
-  EXPECT_EQ(draw.top_k, 3);
-  EXPECT_EQ(draw.top_p, 0.875f);
-  EXPECT_EQ(draw.min_p, 0.125f);
-  EXPECT_EQ(draw.seed_low, 9u);
-  EXPECT_EQ(draw.seed_high, 7u);
-  EXPECT_EQ(draw.sample_index, 2u);
-  EXPECT_EQ(draw.output_position, 11u);
+TEST(SamplerAdjustTest, RowsOfOneStepAreAdjustedApart) {
+  constexpr int kVocab = 40, kChoices = 70;  // more than are adjusted at once
+  SamplerRunner runner(kVocab, kChoices + 1);
+  StepPlan plan;
+  for (int slot = 0; slot <= kChoices; ++slot) {
+    SlotAdmission admission = One::Admission(Greedy());
+    admission.slot = slot;
+    if (slot % 3 == 1) admission.sampling.logit_bias = {{slot % kVocab, 10.0f}};
+    if (slot % 3 == 2) admission.sampling.presence_penalty = 2.0f;
+    plan.admitted.push_back(admission);
+    plan.samples.push_back(Row(0, slot, slot));
+    plan.samples.back().output_row = slot == kChoices ? 1 : 0;
+  }
+  std::vector<float> logits(2 * kVocab);
+  logits[3] = 1.5f;
+  logits[4] = 1.0f;
+  logits[kVocab + 9] = 1.5f;
+  const StepResult first = runner.Run(plan, logits, 2);
+  plan.admitted.clear();
+  const StepResult second = runner.Run(plan, logits, 2);
+  for (int slot = 0; slot < kChoices; ++slot) {
+    EXPECT_EQ(first.samples[slot].record.id, slot % 3 == 1 ? slot % kVocab : 3) << slot;
+    EXPECT_EQ(second.samples[slot].record.id, slot % 3 == 2 ? 4 : first.samples[slot].record.id) << slot;
+  }
+  EXPECT_EQ(first.samples[kChoices].record.id, 70 % kVocab) << "biased";
 }
 
 TEST(SamplerLogprobTest, LogprobsComeFromTheRawLogits) {
@@ -188,7 +168,7 @@ TEST(SamplerLogprobTest, LogprobsComeFromTheRawLogits) {
   SampleRow row = Row(0);
   row.logprob = true;
   row.top_n = 2;
-  const TokenRecord record = one.sampler().Sample(row, logits.data(), one.scratch()).record;
+  const TokenRecord record = one.Sample(logits, row).record;
   EXPECT_EQ(record.id, 0);
   EXPECT_NEAR(record.logprob, std::log(0.1), 1e-6);
   ASSERT_EQ(record.top.size(), 2u);
@@ -207,8 +187,7 @@ TEST(SamplerLogprobTest, ScoresAWholeVocabulary) {
   for (float logit : logits) sum += std::exp(static_cast<double>(logit));
   One one(kVocab, Plain());
   for (int32_t target : {0, 1, 777, kVocab - 1}) {
-    const TokenRecord record =
-        one.sampler().Score({.output_row = 0, .target = target, .top_n = 20}, logits.data(), one.scratch());
+    const TokenRecord record = one.Score(logits, target, 20);
     EXPECT_EQ(record.id, target);
     EXPECT_NEAR(record.logprob, logits[target] - std::log(sum), 2e-6);
     ASSERT_EQ(record.top.size(), 20u);
@@ -220,9 +199,7 @@ TEST(SamplerLogprobTest, ScoresAWholeVocabulary) {
 
 TEST(SamplerLogprobTest, LogprobsAtTheEdges) {
   One one(3, Plain());
-  const auto score = [&](std::vector<float> logits, int32_t target) {
-    return one.sampler().Score({.output_row = 0, .target = target, .top_n = 3}, logits.data(), one.scratch());
-  };
+  const auto score = [&](std::vector<float> logits, int32_t target) { return one.Score(logits, target, 3); };
   EXPECT_NEAR(score({kInfinity, 0, kInfinity}, 2).logprob, std::log(0.5), 1e-6);
   EXPECT_EQ(score({kInfinity, 0, kInfinity}, 1).logprob, -kInfinity);
   EXPECT_EQ(score({-kInfinity, 0, 0}, 0).logprob, -kInfinity);
@@ -236,8 +213,7 @@ TEST(SamplerLogprobTest, LogprobsAtTheEdges) {
 TEST(SamplerLogprobTest, AlternativesTieToTheLowestId) {
   One one(5, Plain());
   const std::vector<float> logits = {1, 2, 2, 1, 2};
-  const TokenRecord record =
-      one.sampler().Score({.output_row = 0, .target = 0, .top_n = 4}, logits.data(), one.scratch());
+  const TokenRecord record = one.Score(logits, 0, 4);
   std::vector<int32_t> ids;
   for (const TopLogprob& top : record.top) ids.push_back(top.id);
   EXPECT_THAT(ids, ElementsAre(1, 2, 4, 0));

@@ -22,6 +22,7 @@ using test::Greedy;
 using test::LogOf;
 using test::Plain;
 using test::Row;
+using test::SamplerRunner;
 using One = test::OneSlotSampler;
 
 constexpr float kInfinity = std::numeric_limits<float>::infinity();
@@ -58,7 +59,7 @@ TEST(SamplerTest, ANanIsInvalidWhateverElseHolds) {
     for (size_t at = 0; at < 4; ++at) {
       std::vector<float> logits = {1, kInfinity, -kInfinity, 2};
       logits[at] = kNan;
-      EXPECT_TRUE(one.sampler().Sample(Row(0), logits.data(), one.scratch()).invalid);
+      EXPECT_TRUE(one.Sample(logits, Row(0)).invalid);
     }
   }
 }
@@ -173,7 +174,8 @@ TEST(SamplerTest, SeedSampleIndexAndPositionAreIndependent) {
 
 TEST(SamplerTest, ADrawDependsOnNothingElse) {
   std::mt19937 random(23);
-  Sampler sampler(300, 4);
+  SamplerRunner runner(300, 4);
+  StepPlan plan;
   std::vector<std::vector<float>> logits(4, std::vector<float>(300));
   for (int slot = 0; slot < 4; ++slot) {
     for (float& logit : logits[slot]) logit = static_cast<float>(random() % 8000) / 1000.0f;
@@ -181,19 +183,21 @@ TEST(SamplerTest, ADrawDependsOnNothingElse) {
     admission.slot = slot;
     admission.sampling.top_k = slot == 1 ? 20 : 0;
     admission.sampling.top_p = slot == 2 ? 0.7f : 1.0f;
-    admission.sampling.presence_penalty = slot == 3 ? 0.5f : 0.0f;
-    sampler.Admit(admission);
+    if (slot == 3) admission.sampling.logit_bias = {{7, 3.0f}, {250, 2.5f}};
+    plan.admitted.push_back(admission);
   }
   std::map<std::pair<int, int>, int32_t> first;
   std::vector<std::pair<int, int>> rows;  // slot, position
   for (int i = 0; i < 200; ++i) rows.emplace_back(i % 4, i / 4);
-  Sampler::Scratch scratch = sampler.NewScratch();
   for (const auto& [slot, position] : rows) {
-    first[{slot, position}] = sampler.Sample(Row(position, 0, slot), logits[slot].data(), scratch).record.id;
+    plan.samples = {Row(position, 0, slot)};
+    first[{slot, position}] = runner.Run(plan, logits[slot], 1).samples[0].record.id;
+    plan.admitted.clear();
   }
   std::shuffle(rows.begin(), rows.end(), random);
   for (const auto& [slot, position] : rows) {
-    const int32_t id = sampler.Sample(Row(position, 0, slot), logits[slot].data(), scratch).record.id;
+    plan.samples = {Row(position, 0, slot)};
+    const int32_t id = runner.Run(plan, logits[slot], 1).samples[0].record.id;
     EXPECT_EQ(id, (first[{slot, position}])) << "slot " << slot << ", position " << position;
   }
 }

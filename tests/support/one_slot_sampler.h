@@ -1,12 +1,15 @@
-// A sampler with one slot in use, and the calls that tests of it make.
+// Samplers, and the calls that tests of them make.
 #ifndef YOIO_TESTS_SUPPORT_ONE_SLOT_SAMPLER_H_
 #define YOIO_TESTS_SUPPORT_ONE_SLOT_SAMPLER_H_
 
 #include <cmath>
 #include <cstdint>
+#include <memory>
 #include <set>
+#include <utility>
 #include <vector>
 
+#include "base/check.h"
 #include "engine/sampler.h"
 #include "gtest/gtest.h"
 
@@ -24,6 +27,13 @@ inline SampleRow Row(int position, int sample_index = 0, int slot = 0) {
           .top_n = 0};
 }
 
+inline StepPlan PlanOf(std::vector<SampleRow> samples, std::vector<SlotAdmission> admitted = {}) {
+  StepPlan plan;
+  plan.samples = std::move(samples);
+  plan.admitted = std::move(admitted);
+  return plan;
+}
+
 // Logits of those probabilities, up to a constant.
 inline std::vector<float> LogOf(std::vector<double> probabilities) {
   std::vector<float> logits;
@@ -31,22 +41,85 @@ inline std::vector<float> LogOf(std::vector<double> probabilities) {
   return logits;
 }
 
+// A sampler and its device, for plans of any number of rows that fit into one tile.
+class SamplerRunner {
+ public:
+  SamplerRunner(int vocab, int max_sequences, int max_output_rows = 8,
+                kernels::DeviceKind device = kernels::DeviceKind::kCpu) {
+    backend_ = Value(kernels::MakeBackend(device, 0));
+    stream_ = Value(backend_->NewStream(1));
+    sampler_ = Value(Sampler::Create({.backend = backend_.get(),
+                                      .stream = stream_.get(),
+                                      .vocab = vocab,
+                                      .max_sequences = max_sequences,
+                                      .max_output_rows = max_output_rows}));
+    step_ = Value(sampler_->NewStep());
+  }
+
+  // `logits` is [output rows, vocab].
+  StepResult Run(const StepPlan& plan, const std::vector<float>& logits, int num_rows) {
+    const size_t logits_bytes = logits.size() * sizeof(float),
+                 ids_bytes = plan.samples.size() * sizeof(int32_t);
+    const kernels::Buffer device_logits = Value(backend_->Allocate(logits_bytes));
+    const kernels::Buffer device_ids = Value(backend_->Allocate(ids_bytes));
+    backend_->CopyToDevice(device_logits.data(), logits.data(), logits_bytes, *stream_);
+    YOIO_CHECK(sampler_->Begin(plan, step_).ok());
+    sampler_->Read(0, num_rows, device_logits.As<float>(), device_ids.As<int32_t>());
+    sampler_->End(step_);
+    std::vector<int32_t> ids(plan.samples.size());
+    backend_->CopyToHost(ids.data(), device_ids.data(), ids_bytes, *stream_);
+    const absl::Status status = backend_->Synchronize(*stream_);
+    YOIO_CHECK(status.ok()) << status.ToString();
+    return Sampler::Take(plan, step_, ids.data());
+  }
+
+ private:
+  template <typename T>
+  static T Value(absl::StatusOr<T> value) {
+    YOIO_CHECK(value.ok()) << value.status().ToString();
+    return *std::move(value);
+  }
+
+  std::unique_ptr<kernels::Backend> backend_;
+  std::unique_ptr<kernels::Stream> stream_;
+  std::unique_ptr<Sampler> sampler_;
+  Sampler::Step step_;
+};
+
+// On a CPU, with one slot in use.
 class OneSlotSampler {
  public:
   OneSlotSampler(int vocab, const SamplingParams& sampling) : OneSlotSampler(vocab, Admission(sampling)) {}
-  OneSlotSampler(int vocab, const SlotAdmission& admission)
-      : sampler_(vocab, 2), scratch_(sampler_.NewScratch()) {
-    sampler_.Admit(admission);
+  OneSlotSampler(int vocab, const SlotAdmission& admission) : admission_(admission), runner_(vocab, 2) {
+    Run(PlanOf({}, {admission}), std::vector<float>(vocab));
   }
 
   static SlotAdmission Admission(const SamplingParams& sampling) {
     return {.slot = 0, .sampling = sampling, .stop_ids = {}, .prompt_ids = {}, .output_ids = {}};
   }
 
+  // As if nothing had been drawn since the admission.
   int32_t Draw(const std::vector<float>& logits, int position = 0, int sample_index = 0) {
-    const SampledToken token = sampler_.Sample(Row(position, sample_index), logits.data(), scratch_);
+    const SampledToken token = Sample(logits, Row(position, sample_index));
     EXPECT_FALSE(token.invalid);
     return token.record.id;
+  }
+
+  SampledToken Sample(const std::vector<float>& logits, const SampleRow& row) {
+    StepPlan plan = PlanOf({row});
+    if (admission_.sampling.NeedsHistory()) plan.admitted = {admission_};
+    return Run(plan, logits).samples[0];
+  }
+
+  // The next token of the sequence.
+  int32_t Continue(const std::vector<float>& logits, int position) {
+    return Run(PlanOf({Row(position)}), logits).samples[0].record.id;
+  }
+
+  TokenRecord Score(const std::vector<float>& logits, int32_t target, int top_n) {
+    StepPlan plan;
+    plan.scores = {{.output_row = 0, .target = target, .top_n = top_n}};
+    return Run(plan, logits).scores[0];
   }
 
   // How often each token is drawn at positions 0 .. draws - 1.
@@ -66,12 +139,13 @@ class OneSlotSampler {
     return support;
   }
 
-  Sampler& sampler() { return sampler_; }
-  Sampler::Scratch& scratch() { return scratch_; }
+  StepResult Run(const StepPlan& plan, const std::vector<float>& logits) {
+    return runner_.Run(plan, logits, 1);
+  }
 
  private:
-  Sampler sampler_;
-  Sampler::Scratch scratch_;
+  const SlotAdmission admission_;
+  SamplerRunner runner_;
 };
 
 }  // namespace yoio::test
