@@ -144,8 +144,6 @@ void CpuBackend::RecordTokens(const RecordTokensArgs& args, Stream& stream) {
   cpu::RecordTokens(args, Cpu(stream));
 }
 
-void CpuBackend::Logprobs(const LogprobsArgs& args, Stream& stream) {
-  cpu::Logprobs(args, Cpu(stream));
-}
+void CpuBackend::Logprobs(const LogprobsArgs& args, Stream& stream) { cpu::Logprobs(args, Cpu(stream)); }
 
 }  // namespace yoio::kernels::cpu

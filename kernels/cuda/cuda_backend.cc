@@ -164,11 +164,17 @@ void CudaBackend::Replay(Graph& graph, Stream& stream) {
 
 void CudaBackend::Embed(const EmbedArgs& args, Stream& stream) { cuda::Embed(args, Cuda(stream)); }
 
-void CudaBackend::ResidualRmsNorm(const ResidualRmsNormArgs& args, Stream& stream) { cuda::ResidualRmsNorm(args, Cuda(stream)); }
+void CudaBackend::ResidualRmsNorm(const ResidualRmsNormArgs& args, Stream& stream) {
+  cuda::ResidualRmsNorm(args, Cuda(stream));
+}
 
-void CudaBackend::RopeTable(const RopeTableArgs& args, Stream& stream) { cuda::RopeTable(args, Cuda(stream)); }
+void CudaBackend::RopeTable(const RopeTableArgs& args, Stream& stream) {
+  cuda::RopeTable(args, Cuda(stream));
+}
 
-void CudaBackend::HeadNormRope(const HeadNormRopeArgs& args, Stream& stream) { cuda::HeadNormRope(args, Cuda(stream)); }
+void CudaBackend::HeadNormRope(const HeadNormRopeArgs& args, Stream& stream) {
+  cuda::HeadNormRope(args, Cuda(stream));
+}
 
 void CudaBackend::MatMul(const MatMulArgs& args, Stream& stream) { cuda::MatMul(args, Cuda(stream)); }
 
@@ -178,23 +184,39 @@ void CudaBackend::GateUp(const GateUpArgs& args, Stream& stream) { cuda::GateUp(
 
 void CudaBackend::WriteKv(const WriteKvArgs& args, Stream& stream) { cuda::WriteKv(args, Cuda(stream)); }
 
-void CudaBackend::WriteIndexKeys(const WriteIndexKeysArgs& args, Stream& stream) { cuda::WriteIndexKeys(args, Cuda(stream)); }
+void CudaBackend::WriteIndexKeys(const WriteIndexKeysArgs& args, Stream& stream) {
+  cuda::WriteIndexKeys(args, Cuda(stream));
+}
 
-void CudaBackend::WindowAttention(const WindowAttentionArgs& args, Stream& stream) { cuda::WindowAttention(args, Cuda(stream)); }
+void CudaBackend::WindowAttention(const WindowAttentionArgs& args, Stream& stream) {
+  cuda::WindowAttention(args, Cuda(stream));
+}
 
-void CudaBackend::DenseAttention(const DenseAttentionArgs& args, Stream& stream) { cuda::DenseAttention(args, Cuda(stream)); }
+void CudaBackend::DenseAttention(const DenseAttentionArgs& args, Stream& stream) {
+  cuda::DenseAttention(args, Cuda(stream));
+}
 
-void CudaBackend::IndexScores(const IndexScoresArgs& args, Stream& stream) { cuda::IndexScores(args, Cuda(stream)); }
+void CudaBackend::IndexScores(const IndexScoresArgs& args, Stream& stream) {
+  cuda::IndexScores(args, Cuda(stream));
+}
 
 void CudaBackend::TopK(const TopKArgs& args, Stream& stream) { cuda::TopK(args, Cuda(stream)); }
 
-void CudaBackend::SparseAttention(const SparseAttentionArgs& args, Stream& stream) { cuda::SparseAttention(args, Cuda(stream)); }
+void CudaBackend::SparseAttention(const SparseAttentionArgs& args, Stream& stream) {
+  cuda::SparseAttention(args, Cuda(stream));
+}
 
-void CudaBackend::GatherRows(const GatherRowsArgs& args, Stream& stream) { cuda::GatherRows(args, Cuda(stream)); }
+void CudaBackend::GatherRows(const GatherRowsArgs& args, Stream& stream) {
+  cuda::GatherRows(args, Cuda(stream));
+}
 
-void CudaBackend::CopyBlocks(const CopyBlocksArgs& args, Stream& stream) { cuda::CopyBlocks(args, Cuda(stream)); }
+void CudaBackend::CopyBlocks(const CopyBlocksArgs& args, Stream& stream) {
+  cuda::CopyBlocks(args, Cuda(stream));
+}
 
-void CudaBackend::UpdateWords(const UpdateWordsArgs& args, Stream& stream) { cuda::UpdateWords(args, Cuda(stream)); }
+void CudaBackend::UpdateWords(const UpdateWordsArgs& args, Stream& stream) {
+  cuda::UpdateWords(args, Cuda(stream));
+}
 
 void CudaBackend::AdjustLogits(const AdjustLogitsArgs& args, Stream& stream) {
   cuda::AdjustLogits(args, Cuda(stream));
@@ -206,8 +228,6 @@ void CudaBackend::RecordTokens(const RecordTokensArgs& args, Stream& stream) {
   cuda::RecordTokens(args, Cuda(stream));
 }
 
-void CudaBackend::Logprobs(const LogprobsArgs& args, Stream& stream) {
-  cuda::Logprobs(args, Cuda(stream));
-}
+void CudaBackend::Logprobs(const LogprobsArgs& args, Stream& stream) { cuda::Logprobs(args, Cuda(stream)); }
 
 }  // namespace yoio::kernels::cuda

@@ -9,17 +9,17 @@ absl::StatusOr<std::unique_ptr<CudaStream>> CudaStream::Create(int device) {
   YOIO_RETURN_IF_ERROR(ToStatus(cudaSetDevice(device), "cudaSetDevice"));
   auto stream = std::unique_ptr<CudaStream>(new CudaStream);
   stream->device_ = device;
-  YOIO_RETURN_IF_ERROR(ToStatus(
-      cudaDeviceGetAttribute(&stream->multiprocessors_, cudaDevAttrMultiProcessorCount, device),
-      "cudaDeviceGetAttribute"));
+  YOIO_RETURN_IF_ERROR(
+      ToStatus(cudaDeviceGetAttribute(&stream->multiprocessors_, cudaDevAttrMultiProcessorCount, device),
+               "cudaDeviceGetAttribute"));
   YOIO_RETURN_IF_ERROR(ToStatus(cudaStreamCreateWithFlags(&stream->stream_, cudaStreamNonBlocking),
                                 "cudaStreamCreateWithFlags"));
   YOIO_RETURN_IF_ERROR(ToStatus(cudaMalloc(&stream->scratch_, kScratchBytes), "cudaMalloc of scratch"));
   YOIO_RETURN_IF_ERROR(
       ToStatus(cudaMalloc(&stream->library_scratch_, kLibraryScratchBytes), "cudaMalloc of scratch"));
-  YOIO_RETURN_IF_ERROR(ToStatus(
-      cudaMalloc(reinterpret_cast<void**>(&stream->counters_), kNumCounters * sizeof(unsigned)),
-      "cudaMalloc of counters"));
+  YOIO_RETURN_IF_ERROR(
+      ToStatus(cudaMalloc(reinterpret_cast<void**>(&stream->counters_), kNumCounters * sizeof(unsigned)),
+               "cudaMalloc of counters"));
   YOIO_RETURN_IF_ERROR(
       ToStatus(cudaMemset(stream->counters_, 0, kNumCounters * sizeof(unsigned)), "cudaMemset"));
   stream->Note(cublasLtCreate(&stream->library_), "cublasLtCreate");
