@@ -61,7 +61,7 @@ absl::StatusOr<int64_t> CudaBackend::AvailableBytes() {
   size_t free = 0, total = 0;
   YOIO_RETURN_IF_ERROR(ToStatus(cudaSetDevice(device_), "cudaSetDevice"));
   YOIO_RETURN_IF_ERROR(ToStatus(cudaMemGetInfo(&free, &total), "cudaMemGetInfo"));
-  const int64_t streams = kScratchBytes + kLibraryScratchBytes;
+  const int64_t streams = kScratchBytes + kBlasScratchBytes;
   return static_cast<int64_t>(free) - streams - kReserve;
 }
 

@@ -16,13 +16,13 @@ absl::StatusOr<std::unique_ptr<CudaStream>> CudaStream::Create(int device) {
                                 "cudaStreamCreateWithFlags"));
   YOIO_RETURN_IF_ERROR(ToStatus(cudaMalloc(&stream->scratch_, kScratchBytes), "cudaMalloc of scratch"));
   YOIO_RETURN_IF_ERROR(
-      ToStatus(cudaMalloc(&stream->library_scratch_, kLibraryScratchBytes), "cudaMalloc of scratch"));
+      ToStatus(cudaMalloc(&stream->blas_scratch_, kBlasScratchBytes), "cudaMalloc of scratch"));
   YOIO_RETURN_IF_ERROR(
       ToStatus(cudaMalloc(reinterpret_cast<void**>(&stream->counters_), kNumCounters * sizeof(unsigned)),
                "cudaMalloc of counters"));
   YOIO_RETURN_IF_ERROR(
       ToStatus(cudaMemset(stream->counters_, 0, kNumCounters * sizeof(unsigned)), "cudaMemset"));
-  stream->Note(cublasLtCreate(&stream->library_), "cublasLtCreate");
+  stream->Note(cublasLtCreate(&stream->blas_), "cublasLtCreate");
   YOIO_RETURN_IF_ERROR(stream->status_);
   return stream;
 }
@@ -32,9 +32,9 @@ CudaStream::~CudaStream() {
     cudaStreamSynchronize(stream_);
     cudaStreamDestroy(stream_);
   }
-  if (library_ != nullptr) cublasLtDestroy(library_);
+  if (blas_ != nullptr) cublasLtDestroy(blas_);
   cudaFree(scratch_);
-  cudaFree(library_scratch_);
+  cudaFree(blas_scratch_);
   cudaFree(counters_);
 }
 

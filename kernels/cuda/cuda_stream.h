@@ -23,7 +23,7 @@ namespace yoio::kernels::cuda {
 // Scratch of one stream, all of it device memory. Operations run in stream order, so each may use all of it;
 // nothing in it survives an operation but the counters, which every kernel leaves at zero as it found them.
 inline constexpr size_t kScratchBytes = size_t{96} << 20;
-inline constexpr size_t kLibraryScratchBytes = size_t{32} << 20;
+inline constexpr size_t kBlasScratchBytes = size_t{32} << 20;
 inline constexpr int kNumCounters = 16384;
 
 class CudaStream final : public Stream {
@@ -34,8 +34,8 @@ class CudaStream final : public Stream {
 
   cudaStream_t get() const { return stream_; }
   int multiprocessors() const { return multiprocessors_; }
-  cublasLtHandle_t library() const { return library_; }
-  void* library_scratch() const { return library_scratch_; }
+  cublasLtHandle_t blas() const { return blas_; }
+  void* blas_scratch() const { return blas_scratch_; }
   LibraryProducts& products() { return products_; }
 
   // At least `count` values, 256-byte aligned.
@@ -60,8 +60,8 @@ class CudaStream final : public Stream {
   int device_ = 0;
   int multiprocessors_ = 0;
   cudaStream_t stream_ = nullptr;
-  cublasLtHandle_t library_ = nullptr;
-  void* library_scratch_ = nullptr;
+  cublasLtHandle_t blas_ = nullptr;
+  void* blas_scratch_ = nullptr;
   LibraryProducts products_;
   void* scratch_ = nullptr;
   unsigned* counters_ = nullptr;

@@ -27,8 +27,8 @@ void CheckOperands(const Matrix& w, const void* x, int64_t x_stride, const void*
 bool GoesToLibrary(int generated_rows) { return generated_rows > kSkinnyRows || !SkinnyRuns(); }
 
 void MultiplyWithLibrary(const LibraryProduct& product, CudaStream& stream) {
-  stream.Note(stream.products().Multiply(product, stream.library(), stream.library_scratch(),
-                                         kLibraryScratchBytes, stream.get()),
+  stream.Note(stream.products().Multiply(product, stream.blas(), stream.blas_scratch(),
+                                         kBlasScratchBytes, stream.get()),
               "MatMul");
 }
 
