@@ -129,11 +129,14 @@ std::vector<float> Rows(const std::vector<float>& values, int width, int begin, 
 }
 
 TEST_P(MatMulTest, MatchesTheDotProducts) {
-  // The last ones are cut in every way that CUDA cuts: k in 1, 2, 4, 8 parts, tiles that end inside W.
+  // The last ones are cut in every way that CUDA cuts: k in 1, 2, 4, 8 parts, tiles that end inside W. A CPU
+  // has seen all of its ways by then.
+  constexpr int kMostCpuWeights = 1 << 17;
   constexpr Shape kShapes[] = {{8, 8, 0, 0},      {96, 1000, 8, 0},   {64, 64, 16, 8},   {20, 256, 8, 4},
                                {300, 264, 0, 4},  {320, 320, 0, 0},   {256, 2560, 0, 8}, {1040, 320, 8, 0},
                                {4096, 256, 0, 0}, {9000, 128, 0, 16}, {33000, 64, 0, 0}};
   for (const Shape& shape : kShapes) {
+    if (!on_cuda() && shape.n * shape.k > kMostCpuWeights) continue;
     for (const int num_rows : {1, 3, 17, 40, 66}) {
       ExpectDotProducts(shape, DType::kBF16, DType::kF32, num_rows);
       if (on_cuda()) ExpectDotProducts(shape, DType::kBF16, DType::kBF16, num_rows);
