@@ -48,6 +48,11 @@ absl::StatusOr<std::unique_ptr<kernels::Backend>> ChooseDevice(const EngineOptio
                                                                const ModelConfig& config) {
   if (options.device == Device::kCpu) return kernels::MakeBackend(kernels::DeviceKind::kCpu, 0);
   auto gpu = kernels::MakeBackend(kernels::DeviceKind::kCuda, 0);
+  if (gpu.ok() && options.tensor_parallel_size > 1) {
+    gpu =
+        absl::FailedPreconditionError(absl::StrCat("--tensor-parallel-size on ", std::string((*gpu)->name()),
+                                                   ": expected 1, got ", options.tensor_parallel_size));
+  }
   if (options.device == Device::kCuda) return gpu;
   absl::Status refusal = gpu.status();
   if (gpu.ok()) refusal = PlanMemory(options, config, **gpu).status();
@@ -83,11 +88,6 @@ absl::StatusOr<std::unique_ptr<Engine>> CreateEngine(const EngineOptions& option
   parts.backend = std::move(backend);
   YOIO_ASSIGN_OR_RETURN(ModelConfig config, ReadModelConfig(options.model_dir, options.config_override));
   parts.config = std::make_unique<ModelConfig>(std::move(config));
-  if (parts.backend->captures() && options.tensor_parallel_size > 1) {
-    return absl::InvalidArgumentError(absl::StrCat("--tensor-parallel-size on ",
-                                                   std::string(parts.backend->name()), ": expected 1, got ",
-                                                   options.tensor_parallel_size));
-  }
   YOIO_ASSIGN_OR_RETURN(const SamplingParams defaults, ReadSamplingDefaults(options.model_dir));
   YOIO_ASSIGN_OR_RETURN(parts.tokenizer, LoadTokenizer(options, *parts.config));
   std::unique_ptr<Checkpoint> checkpoint;
