@@ -63,7 +63,8 @@ int64_t StepRunner::Bytes() const {
 }
 
 void StepRunner::Prepare() {
-  comm_ = std::move(Must(MakeCommunicators(CommunicatorKind::kLocal, 1))[0]);
+  kernels::Backend* const backend = &lab_.backend();
+  comm_ = std::move(Must(MakeCommunicators({}, {&backend, 1}))[0]);
   weights_ = Must(Weights::Dummy(config_, shard_, /*seed=*/1, lab_.backend(), lab_.stream(), nullptr));
   cache_ = Must(KvCache::Create(config_, shard_, geometry_, lab_.backend()));
   FillCache();

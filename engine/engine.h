@@ -19,14 +19,27 @@ namespace yoio {
 // kAuto: a GPU that this build can use and on which the model fits, else the CPU.
 enum class Device { kAuto, kCpu, kCuda };
 enum class LoadFormat { kAuto, kDummy };
+// How ranks talk. kAuto: nccl on GPUs, socket between processes on CPUs, else local.
+enum class Communication { kAuto, kLocal, kSocket, kNccl };
+// Who scores the cache: rank 0 all rows, or each rank its part of the rows, with index keys on every rank.
+enum class IndexSharding { kRank0, kRows };
+
+class Doorway;
 
 struct EngineOptions {
   std::string model_dir;
   std::string config_override;  // path of a JSON file merged over config.json, or empty
   LoadFormat load_format = LoadFormat::kAuto;
   Device device = Device::kAuto;
-  int tensor_parallel_size = 1;
-  int threads = 0;  // all ranks together; 0: cgroup quota, affinity or cores, whichever is least
+  int tensor_parallel_size = 1;  // ranks of all nodes together
+  int nnodes = 1;                // processes that share the ranks evenly, in order
+  int node_rank = 0;             // which of them this is; 0 is the leader
+  Communication communication = Communication::kAuto;
+  IndexSharding index_sharding = IndexSharding::kRank0;
+  Doorway* doorway = nullptr;  // where followers come in, when there are several nodes; outlives the engine
+  std::string group_host;      // at which address of the leader followers find rank 0, for kSocket
+  std::string version;         // of this program: those of all nodes must be the same
+  int threads = 0;             // all ranks together; 0: cgroup quota, affinity or cores, whichever is least
   int text_threads = 2;
   int64_t kv_cache_bytes = 0;  // per rank; 0: from the memory that is free
   int max_model_len = 0;       // 0: the model's own
@@ -37,6 +50,8 @@ struct EngineOptions {
   int pipeline_depth = 0;  // steps in flight; 0: 1 on CPU, 2 on CUDA
   size_t max_request_bytes = 16 << 20;
   Duration stall_timeout = std::chrono::seconds(60);
+  Duration step_timeout{0};  // no step takes longer, or the engine has failed; 0: 60 s on CPU, 30 s on CUDA
+  Duration load_timeout = std::chrono::minutes(30);  // for all nodes to have come and loaded
   Duration max_request_time = std::chrono::hours(1);
   Duration progress_interval = std::chrono::seconds(10);
   // Told what start-up is doing ("loading weights", done, total). Called while Create blocks, from a

@@ -10,7 +10,9 @@ namespace yoio {
 
 absl::StatusOr<std::unique_ptr<WorkerGroup>> WorkerGroup::Create(const WorkerGroupOptions& options) {
   auto group = std::unique_ptr<WorkerGroup>(new WorkerGroup(options.worker.sizing.limits.depth));
-  YOIO_ASSIGN_OR_RETURN(auto comms, MakeCommunicators(CommunicatorKind::kLocal, options.world));
+  const std::vector<kernels::Backend*> backends(options.world, options.worker.backend);
+  YOIO_ASSIGN_OR_RETURN(auto comms,
+                        MakeCommunicators({.world = options.world, .num_ranks = options.world}, backends));
   group->ranks_.resize(options.world);
   for (int rank = 0; rank < options.world; ++rank) {
     group->ranks_[rank].comm = std::move(comms[rank]);

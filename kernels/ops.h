@@ -59,15 +59,17 @@ struct EmbedArgs {
   float* out;  // [num_tokens, hidden]
 };
 
-// x += delta (when given), then out = x / sqrt(mean(x^2) + eps) * weight, per row.
+// x += delta (when given), then out = x / sqrt(mean(x^2) + eps) * weight, per row. With `starts`, x = delta
+// instead: a residual begins, and what x held does not matter.
 struct ResidualRmsNormArgs {
-  float* x;                 // [num_rows, hidden], read and, with delta, written
+  float* x;                 // [num_rows, hidden], read (unless it starts) and, with delta, written
   const Activation* delta;  // [num_rows, hidden], may be null
   const float* weight;      // [hidden]; null: only the addition is done and out is not touched
   float eps;
   int num_rows;
   int hidden;
-  Activation* out;  // [num_rows, hidden], may be null when weight is null
+  Activation* out;      // [num_rows, hidden], may be null when weight is null
+  bool starts = false;  // only with a delta
 };
 
 // table[i] = (cos, sin) of position * theta^(-2j / head_dim) for j < head_dim / 2, angles computed in double.

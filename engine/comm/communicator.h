@@ -5,10 +5,12 @@
 #include <cstddef>
 #include <memory>
 #include <span>
+#include <string>
 #include <vector>
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
+#include "base/clock.h"
 #include "kernels/backend.h"
 
 namespace yoio {
@@ -42,16 +44,46 @@ class Communicator {
                                              kernels::Activation* delta, kernels::Backend& backend,
                                              kernels::Stream& stream);
 
-  // Wakes every rank that waits, now and later, with `status` (not OK). The first abort of a group wins.
+  // OK while the group can work; why it cannot otherwise: an abort, or a rank that is gone. Never blocks.
+  // What a device communicator learns only while it runs is told here.
+  virtual absl::Status health() = 0;
+
+  // Wakes every rank that waits, now and later, with `status` (not OK). The first abort that a process learns
+  // of wins there; those of the group's other processes learn that it has ended.
   virtual void Abort(absl::Status status) = 0;
 };
 
-enum class CommunicatorKind { kLocal };
+// kLocal: threads of one process, host memory. kSocket: threads or processes, host memory. kNccl: threads or
+// processes, a GPU each.
+enum class CommunicatorKind { kLocal, kSocket, kNccl };
 
-// The second of the two places that choose an implementation: one handle per rank of a group within this
-// process.
-absl::StatusOr<std::vector<std::unique_ptr<Communicator>>> MakeCommunicators(CommunicatorKind kind,
-                                                                             int world);
+// Where the ranks of one group find each other. Made and kept, until they have met, by the process of rank 0;
+// the ticket is what the others need, as bytes. A secret: whoever has it can join.
+class Rendezvous {
+ public:
+  virtual ~Rendezvous() = default;
+  virtual const std::string& ticket() const = 0;
+};
+
+// `host`: at which address of this machine ranks of other processes find it (kSocket; "" means that there are
+// none). UNIMPLEMENTED when this binary was built without the kind.
+absl::StatusOr<std::unique_ptr<Rendezvous>> MakeRendezvous(CommunicatorKind kind, const std::string& host);
+
+struct GroupOptions {
+  CommunicatorKind kind = CommunicatorKind::kLocal;
+  int world = 1;
+  int first_rank = 0;  // this process holds the ranks [first_rank, first_rank + num_ranks)
+  int num_ranks = 1;
+  std::string ticket = "";  // of the rendezvous
+  std::string host = "";    // kSocket: of rank 0's process, as this one reaches it; "" when all are in one
+  Duration timeout = std::chrono::minutes(1);  // for all ranks to have come
+};
+
+// The second of the two places that choose an implementation: the handles of this process's ranks, in order,
+// once all ranks of the group have met. `backends`: of each of them. INVALID_ARGUMENT for a world that is not
+// served, DEADLINE_EXCEEDED naming the ranks that have not come, UNIMPLEMENTED as above.
+absl::StatusOr<std::vector<std::unique_ptr<Communicator>>> MakeCommunicators(
+    const GroupOptions& options, std::span<kernels::Backend* const> backends);
 
 }  // namespace yoio
 

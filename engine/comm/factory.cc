@@ -1,4 +1,5 @@
 #include "absl/strings/str_cat.h"
+#include "base/check.h"
 #include "engine/comm/communicator.h"
 #include "engine/comm/local_communicator.h"
 
@@ -8,20 +9,27 @@ namespace {
 // What the tests cover. Nothing in the group depends on it.
 constexpr int kMaxWorld = 8;
 
+absl::Status Unbuilt(CommunicatorKind kind) {
+  return absl::UnimplementedError(
+      absl::StrCat("communicator kind ", static_cast<int>(kind), " is not part of this build"));
+}
+
 }  // namespace
 
-absl::StatusOr<std::vector<std::unique_ptr<Communicator>>> MakeCommunicators(CommunicatorKind kind,
-                                                                             int world) {
-  if (world < 1 || world > kMaxWorld) {
+absl::StatusOr<std::unique_ptr<Rendezvous>> MakeRendezvous(CommunicatorKind kind, const std::string& host) {
+  return Unbuilt(kind);
+}
+
+absl::StatusOr<std::vector<std::unique_ptr<Communicator>>> MakeCommunicators(
+    const GroupOptions& options, std::span<kernels::Backend* const> backends) {
+  if (options.world < 1 || options.world > kMaxWorld) {
     return absl::InvalidArgumentError(
-        absl::StrCat("tensor parallel size ", world, ": expected 1 to ", kMaxWorld));
+        absl::StrCat("tensor parallel size ", options.world, ": expected 1 to ", kMaxWorld));
   }
-  switch (kind) {
-    case CommunicatorKind::kLocal:
-      return MakeLocalCommunicators(world);
-  }
-  return absl::InvalidArgumentError(
-      absl::StrCat("communicator kind ", static_cast<int>(kind), " is unknown"));
+  YOIO_CHECK_EQ(static_cast<int>(backends.size()), options.num_ranks);
+  if (options.kind != CommunicatorKind::kLocal) return Unbuilt(options.kind);
+  YOIO_CHECK_EQ(options.num_ranks, options.world) << "threads of one process";
+  return MakeLocalCommunicators(options.world);
 }
 
 }  // namespace yoio

@@ -49,6 +49,7 @@ class LocalCommunicator final : public Communicator {
     });
   }
 
+  absl::Status health() override { return group_->health(); }
   void Abort(absl::Status status) override { group_->Abort(std::move(status)); }
 
  private:

@@ -66,6 +66,12 @@ void LocalGroup::Abort(absl::Status status) {
   wake_.NotifyAll();
 }
 
+absl::Status LocalGroup::health() const {
+  if (!aborted_.load()) return absl::OkStatus();
+  MutexLock lock(mutex_);
+  return abort_status_;
+}
+
 bool LocalGroup::AllReached(uint64_t progress) const {
   return std::all_of(members_.begin(), members_.end(),
                      [progress](const Member& member) { return member.progress.load() >= progress; });

@@ -42,6 +42,8 @@ class LocalGroup {
   const LocalCall& call(int rank) const { return members_[rank].call; }
 
   void Abort(absl::Status status);
+  // The abort's status, or OK.
+  absl::Status health() const;
 
  private:
   struct alignas(64) Member {

@@ -1,6 +1,7 @@
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "kernels/cpu/rms_norm.cc"
 #include <cmath>
+#include <cstring>
 
 #include "hwy/foreach_target.h"  // compiles this file once for each instruction set
 #include "hwy/highway.h"
@@ -64,7 +65,11 @@ void ResidualRmsNormRows(const ResidualRmsNormArgs& args, int64_t begin, int64_t
   const size_t hidden = args.hidden;
   for (int64_t i = begin; i < end; ++i) {
     float* x = args.x + i * args.hidden;
-    if (args.delta != nullptr) AddRow(x, AsFloats(args.delta) + i * args.hidden, hidden);
+    if (args.starts) {
+      std::memcpy(x, AsFloats(args.delta) + i * args.hidden, hidden * sizeof(float));
+    } else if (args.delta != nullptr) {
+      AddRow(x, AsFloats(args.delta) + i * args.hidden, hidden);
+    }
     if (args.weight == nullptr) continue;
     const float scale = 1.0f / std::sqrt(SumOfSquares(x, hidden) / static_cast<float>(hidden) + args.eps);
     ScaleRow(x, scale, args.weight, AsFloats(args.out) + i * args.hidden, hidden);

@@ -39,7 +39,7 @@ __global__ void __launch_bounds__(kMaxThreads) NormVectors(ResidualRmsNormArgs a
   if (inside && args.weight != nullptr) LoadFloats(args.weight + column, weight);
   WaitForPrevious();
   if (inside) {
-    LoadFloats(args.x + place, x);
+    if (!args.starts) LoadFloats(args.x + place, x);
     if (args.delta != nullptr) {
       float delta[kVector];
       Widen(*reinterpret_cast<const uint4*>(Halves(args.delta) + place), delta);
@@ -66,7 +66,7 @@ __global__ void __launch_bounds__(kMaxThreads) NormValues(ResidualRmsNormArgs ar
   const int64_t row = int64_t{blockIdx.x} * args.hidden;
   float squares = 0.0f;
   for (int j = threadIdx.x; j < args.hidden; j += blockDim.x) {
-    float x = args.x[row + j];
+    float x = args.starts ? 0.0f : args.x[row + j];
     if (args.delta != nullptr) args.x[row + j] = x += __bfloat162float(Halves(args.delta)[row + j]);
     squares += x * x;
   }

@@ -60,7 +60,13 @@ class CommunicatorTest : public ::testing::TestWithParam<std::tuple<Communicator
   void SetUp() override {
     backend_ = *kernels::MakeBackend(kernels::DeviceKind::kCpu, 0);
     for (int rank = 0; rank < world(); ++rank) streams_.push_back(*backend_->NewStream(1));
-    ranks_ = *MakeCommunicators(std::get<0>(GetParam()), world());
+    ranks_ = Make();
+  }
+
+  Ranks Make() const {
+    const std::vector<kernels::Backend*> backends(world(), backend_.get());
+    return *MakeCommunicators({.kind = std::get<0>(GetParam()), .world = world(), .num_ranks = world()},
+                              backends);
   }
 
   int world() const { return std::get<1>(GetParam()); }
@@ -267,7 +273,7 @@ TEST_P(CommunicatorTest, TheFirstAbortWinsAndLasts) {
 // sanitizer sees, because each round has buffers of its own).
 TEST_P(CommunicatorTest, AbortInTheMiddleOfTraffic) {
   for (int repeat = 0; repeat < 20; ++repeat) {
-    const Ranks ranks = *MakeCommunicators(std::get<0>(GetParam()), world());
+    const Ranks ranks = Make();
     std::atomic<bool> running{false};
     std::thread killer([&] {
       while (!running.load()) std::this_thread::yield();
@@ -320,7 +326,7 @@ INSTANTIATE_TEST_SUITE_P(All, CommunicatorDeathTest,
 
 TEST(MakeCommunicatorsTest, RefusesWorldSizesItCannotServe) {
   for (int world : {-1, 0, 9}) {
-    const auto ranks = MakeCommunicators(CommunicatorKind::kLocal, world);
+    const auto ranks = MakeCommunicators({.world = world, .num_ranks = world}, {});
     EXPECT_EQ(ranks.status().code(), absl::StatusCode::kInvalidArgument);
     EXPECT_NE(ranks.status().message().find(absl::StrCat("size ", world, ": expected 1 to 8")),
               std::string::npos)

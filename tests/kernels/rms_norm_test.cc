@@ -18,7 +18,7 @@ class RmsNormTest : public BackendTest {
 
   // An empty delta or weight stands for a null pointer.
   Result Run(const std::vector<float>& x, const std::vector<float>& delta, const std::vector<float>& weight,
-             int hidden, int num_threads = 2) {
+             int hidden, int num_threads = 2, bool starts = false) {
     const DeviceArray<float> device_x = Upload(x);
     const ActivationArray device_delta = Activations(delta);
     const DeviceArray<float> device_weight = Upload(weight);
@@ -29,7 +29,8 @@ class RmsNormTest : public BackendTest {
                                .eps = kEps,
                                .num_rows = static_cast<int>(x.size()) / hidden,
                                .hidden = hidden,
-                               .out = weight.empty() ? nullptr : out.data()},
+                               .out = weight.empty() ? nullptr : out.data(),
+                               .starts = starts},
                               stream(num_threads));
     return {device_x.Read(), out.Read()};
   }
@@ -88,6 +89,19 @@ TEST_P(RmsNormTest, WithoutWeightOnlyAdds) {
   const Result result = Run({1, 2, 3, 4}, {10, 20, 30, 40}, {}, 4);
   EXPECT_EQ(result.x, (std::vector<float>{11, 22, 33, 44}));
   for (float value : result.out) EXPECT_TRUE(IsPoison(value));
+}
+
+TEST_P(RmsNormTest, AResidualThatStartsForgetsWhatWasThere) {
+  for (int hidden : {8, 63, 2560}) {
+    Random random(hidden);
+    const std::vector<float> nothing(2 * hidden, std::nanf(""));
+    const std::vector<float> delta = Activations(random.Normals(2 * hidden)).values();
+    const std::vector<float> weight = random.Normals(hidden);
+    const Result result = Run(nothing, delta, weight, hidden, /*num_threads=*/2, /*starts=*/true);
+    EXPECT_TRUE(SameBits(result.x, delta));
+    const std::vector<double> expected = Reference(delta, weight, hidden);
+    EXPECT_TRUE(AllNear(result.out, expected, Bound(expected, hidden)));
+  }
 }
 
 TEST_P(RmsNormTest, ZeroRowStaysZero) {

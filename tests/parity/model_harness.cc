@@ -15,7 +15,9 @@ absl::StatusOr<std::unique_ptr<ModelHarness>> ModelHarness::Create(const Harness
   YOIO_ASSIGN_OR_RETURN(harness->config_, ReadModelConfig(options.dir, options.dense ? dense : ""));
   YOIO_ASSIGN_OR_RETURN(const auto checkpoint, Checkpoint::Open(options.dir));
   YOIO_ASSIGN_OR_RETURN(harness->backend_, kernels::MakeBackend(options.device, 0));
-  YOIO_ASSIGN_OR_RETURN(harness->comms_, MakeCommunicators(CommunicatorKind::kLocal, options.world));
+  const std::vector<kernels::Backend*> backends(options.world, harness->backend_.get());
+  YOIO_ASSIGN_OR_RETURN(harness->comms_,
+                        MakeCommunicators({.world = options.world, .num_ranks = options.world}, backends));
 
   const int blocks = (options.max_tokens + kernels::kBlockTokens - 1) / kernels::kBlockTokens;
   const CacheGeometry geometry{.num_blocks = blocks * options.max_sequences,
