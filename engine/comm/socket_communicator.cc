@@ -118,8 +118,8 @@ class SocketCommunicator final : public Communicator {
   // Moves what can be moved; how many bytes that were.
   absl::StatusOr<size_t> Advance();
   bool AllIdle() const;
-  // Until a link can move, or anything has ended.
-  absl::Status Sleep();
+  // Sleeps until a link can move or a rank has ended, for `timeout_ms` at most (-1: without limit).
+  absl::Status Poll(int timeout_ms);
   // Ends the group because of a peer from whom nothing comes any more, now or within `patience`.
   absl::Status EndBecauseOf(int peer, Duration patience);
 
@@ -185,7 +185,7 @@ absl::Status SocketCommunicator::Exchange() {
     } else if (now < sleep_at) {
       std::this_thread::yield();
     } else {
-      YOIO_RETURN_IF_ERROR(Sleep());
+      YOIO_RETURN_IF_ERROR(Poll(-1));
     }
   }
   return end_->status();
@@ -206,14 +206,14 @@ bool SocketCommunicator::AllIdle() const {
   return std::all_of(links_.begin(), links_.end(), [](const SocketLink& link) { return link.idle(); });
 }
 
-absl::Status SocketCommunicator::Sleep() {
+absl::Status SocketCommunicator::Poll(int timeout_ms) {
   files_[0] = {end_->wake_fd(), POLLIN, 0};
   for (int peer = 0; peer < world(); ++peer) {
     const SocketLink& link = links_[peer];
     files_[1 + 2 * peer] = {link.idle() ? -1 : link.fd(), link.events(), 0};
     files_[2 + 2 * peer] = {last_words_[peer].fd(), POLLIN, 0};
   }
-  if (poll(files_.data(), files_.size(), -1) < 0) return absl::OkStatus();  // a signal
+  if (poll(files_.data(), files_.size(), timeout_ms) <= 0) return absl::OkStatus();  // also for a signal
   for (int peer = 0; peer < world(); ++peer) {
     if (files_[2 + 2 * peer].revents != 0) return EndBecauseOf(peer, Duration::zero());
   }
@@ -233,10 +233,7 @@ absl::Status SocketCommunicator::EndBecauseOf(int peer, Duration patience) {
 }
 
 absl::Status SocketCommunicator::health() {
-  for (int peer = 0; peer < world() && !end_->ended(); ++peer) {
-    pollfd file = {last_words_[peer].fd(), POLLIN, 0};
-    if (poll(&file, 1, 0) > 0) return EndBecauseOf(peer, Duration::zero());
-  }
+  if (!end_->ended()) YOIO_RETURN_IF_ERROR(Poll(0));
   return end_->status();
 }
 

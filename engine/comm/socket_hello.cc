@@ -1,6 +1,6 @@
 #include "engine/comm/socket_hello.h"
 
-#include <cstring>
+#include <algorithm>
 
 #include "base/status.h"
 

@@ -4,7 +4,9 @@
 #define YOIO_ENGINE_COMM_SOCKET_HELLO_H_
 
 #include <array>
+#include <cstddef>
 #include <cstdint>
+#include <cstring>
 #include <span>
 #include <string>
 #include <vector>
