@@ -96,7 +96,7 @@ absl::StatusOr<std::unique_ptr<NcclGroup>> NcclGroup::Join(const Options& option
 
 NcclGroup::~NcclGroup() {
   MutexLock lock(mutex_);
-  if (aborting_.joinable()) aborting_.join();
+  for (std::thread& thread : aborting_) thread.join();
   for (ncclComm_t comm : comms_) ncclCommDestroy(comm);
 }
 
@@ -208,11 +208,12 @@ void NcclGroup::Abort(absl::Status status) {
   if (abort_word_.data() != nullptr) {
     std::atomic_ref<uint32_t>(*abort_word_.As<uint32_t>()).store(1, std::memory_order_relaxed);
   }
-  // Nobody else calls NCCL with these any more. ncclCommAbort first tells the kernels to leave, then waits
-  // for them and for graphs, which is more than a caller can.
-  aborting_ = std::thread([comms = std::exchange(comms_, {})] {
-    for (ncclComm_t comm : comms) ncclCommAbort(comm);
-  });
+  // Nobody else calls NCCL with these any more. ncclCommAbort first tells the kernels to leave, then waits:
+  // for what NCCL does in the background, and for kernels and graphs. That may in turn wait for a kernel of
+  // another member, so all are told at once; and a caller cannot wait.
+  for (ncclComm_t comm : std::exchange(comms_, {})) {
+    aborting_.emplace_back([comm] { ncclCommAbort(comm); });
+  }
 }
 
 }  // namespace yoio

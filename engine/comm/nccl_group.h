@@ -82,7 +82,7 @@ class NcclGroup {
   Mutex mutex_;  // held while NCCL is called, which is never for long
   std::vector<ncclComm_t> comms_ ABSL_GUARDED_BY(mutex_);  // empty once aborted
   absl::Status abort_status_ ABSL_GUARDED_BY(mutex_);
-  std::thread aborting_ ABSL_GUARDED_BY(mutex_);
+  std::vector<std::thread> aborting_ ABSL_GUARDED_BY(mutex_);  // a thread a member
 };
 
 }  // namespace yoio

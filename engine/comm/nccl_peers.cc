@@ -7,7 +7,7 @@
 
 namespace yoio {
 
-using kernels::cuda::FlaggedLine;
+using kernels::cuda::InboxLine;
 using kernels::cuda::PeerAddress;
 using kernels::cuda::PeerMapping;
 using kernels::cuda::PeerMemory;
@@ -19,7 +19,8 @@ absl::StatusOr<std::vector<std::unique_ptr<NcclPeers>>> NcclPeers::Connect(NcclG
   for (int member = 0; member < group.num_members(); ++member) {
     all[member].reset(new NcclPeers);
     YOIO_ASSIGN_OR_RETURN(all[member]->inbox_,
-                          PeerMemory::Create(group.device(member), kernels::cuda::InboxBytes(group.world())));
+                          PeerMemory::Create(group.device(member), kernels::cuda::InboxBytes(group.world()),
+                                             kernels::cuda::kInboxFill));
     mine.push_back(all[member]->inbox_->address());
   }
   YOIO_ASSIGN_OR_RETURN(const std::vector<PeerAddress> addresses, group.Exchange<PeerAddress>(mine));
@@ -41,11 +42,11 @@ absl::Status NcclPeers::Reach(const std::vector<PeerAddress>& addresses, int ran
   const int world = static_cast<int>(addresses.size());
   channels_.rank = rank;
   channels_.world = world;
-  channels_.inbox = static_cast<FlaggedLine*>(inbox_->data());
+  channels_.inbox = static_cast<InboxLine*>(inbox_->data());
   for (int hop = 1; hop < world; ++hop) {
     YOIO_ASSIGN_OR_RETURN(mappings_.emplace_back(),
                           PeerMapping::Open(addresses[(rank + hop) % world], device));
-    channels_.peers[hop - 1] = static_cast<FlaggedLine*>(mappings_.back()->data());
+    channels_.peers[hop - 1] = static_cast<InboxLine*>(mappings_.back()->data());
   }
   return absl::OkStatus();
 }

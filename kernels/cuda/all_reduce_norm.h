@@ -12,21 +12,23 @@ namespace yoio::kernels::cuda {
 
 inline constexpr int kMostPeers = 7;
 
-// Data and flags that arrive together: two words of eight bytes, each four bytes of data below four of flag.
-struct alignas(16) FlaggedLine {
+// Eight bf16 on their way.
+struct alignas(16) InboxLine {
   uint64_t words[2];
 };
 
-// What the ranks of a group reduce through: one inbox of InboxBytes(world) a rank, zeroed before the first
-// reduction, which the others write and that rank reads.
+// Every byte of an inbox before the first reduction.
+inline constexpr int kInboxFill = 0xff;
+
+// What the ranks of a group reduce through: one inbox of InboxBytes(world) a rank, which the others write and
+// that rank reads.
 struct ReduceChannels {
   int rank;
   int world;
-  FlaggedLine* inbox;  // of this rank
-  FlaggedLine*
-      peers[kMostPeers];  // of the ranks rank + 1, rank + 2, ... (modulo world), as this one addresses them
-  const uint32_t*
-      abort;  // host memory; when it is not 0, kernels stop waiting, and what they return is undefined
+  InboxLine* inbox;              // of this rank
+  InboxLine* peers[kMostPeers];  // of rank + 1, rank + 2, ... (modulo world), as this rank addresses them
+  // Host memory. When it is not 0, kernels stop waiting, and what they return means nothing.
+  const uint32_t* abort;
 };
 
 // Whether AllReduceResidualNorm serves a group of this size at all.
@@ -36,9 +38,9 @@ bool CanReduceOverPeers(const ResidualRmsNormArgs& args);
 
 size_t InboxBytes(int world);
 
-// args.delta is the sum over ranks of every rank's delta, added in float in rank order and not rounded:
-// all ranks get the same bits. Then as ResidualRmsNorm. Every rank calls it with the same sizes in the same
-// order, all of its calls on one stream.
+// As ResidualRmsNorm, of the sum over ranks of args.delta: added in float in rank order and not rounded, so
+// that all ranks get the same bits. Every rank calls it with the same sizes in the same order, and no call of
+// a rank runs beside another: they are on one stream, or on streams that wait for each other.
 void AllReduceResidualNorm(const ResidualRmsNormArgs& args, const ReduceChannels& channels,
                            CudaStream& stream);
 

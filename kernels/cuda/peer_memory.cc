@@ -40,11 +40,11 @@ absl::Status Unreachable(const PeerAddress& address, int device, cudaError_t err
 
 }  // namespace
 
-absl::StatusOr<std::unique_ptr<PeerMemory>> PeerMemory::Create(int device, size_t bytes) {
+absl::StatusOr<std::unique_ptr<PeerMemory>> PeerMemory::Create(int device, size_t bytes, int fill) {
   YOIO_RETURN_IF_ERROR(ToStatus(cudaSetDevice(device), "cudaSetDevice"));
   std::unique_ptr<PeerMemory> memory(new PeerMemory);
   YOIO_RETURN_IF_ERROR(ToStatus(cudaMalloc(&memory->data_, bytes), "cudaMalloc of memory for peers"));
-  YOIO_RETURN_IF_ERROR(ToStatus(cudaMemset(memory->data_, 0, bytes), "cudaMemset"));
+  YOIO_RETURN_IF_ERROR(ToStatus(cudaMemset(memory->data_, fill, bytes), "cudaMemset"));
   YOIO_RETURN_IF_ERROR(ToStatus(cudaDeviceSynchronize(), "cudaDeviceSynchronize"));
   PeerAddress& address = memory->address_;
   address.host = HostId();

@@ -25,8 +25,8 @@ struct PeerAddress {
 // The owner's side. Nobody may write any more when it is destroyed, and peers have closed their mappings.
 class PeerMemory {
  public:
-  // Zeroed. Makes `device` the calling thread's current one.
-  static absl::StatusOr<std::unique_ptr<PeerMemory>> Create(int device, size_t bytes);
+  // Every byte of it is `fill`. Makes `device` the calling thread's current one.
+  static absl::StatusOr<std::unique_ptr<PeerMemory>> Create(int device, size_t bytes, int fill);
   ~PeerMemory();
   PeerMemory(const PeerMemory&) = delete;
   PeerMemory& operator=(const PeerMemory&) = delete;
