@@ -38,8 +38,9 @@ class Communicator {
                                  kernels::Stream& stream) = 0;
 
   // args.delta is summed over ranks, then the residual and the norm follow as in ResidualRmsNorm. `delta` is
-  // the writable pointer behind args.delta and holds the sum afterwards. Composed of AllReduce and
-  // ResidualRmsNorm here; a device communicator may fuse them.
+  // the writable pointer behind args.delta; what it holds afterwards means nothing. Composed of AllReduce and
+  // ResidualRmsNorm here, so that the sum is rounded to the activation type; a device communicator may fuse
+  // them and not round it.
   virtual absl::Status AllReduceResidualNorm(const kernels::ResidualRmsNormArgs& args,
                                              kernels::Activation* delta, kernels::Backend& backend,
                                              kernels::Stream& stream);
