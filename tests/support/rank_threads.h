@@ -19,8 +19,8 @@ class RankThreads {
   explicit RankThreads(int world) : done_(world) {
     for (int rank = 0; rank < world; ++rank) {
       bodies_.push_back(std::make_unique<BoundedQueue<Body>>(1));
-      threads_.emplace_back([this, rank] {
-        while (auto body = bodies_[rank]->Pop()) done_.Push((*body)(rank));
+      threads_.emplace_back([this, rank, bodies = bodies_.back().get()] {
+        while (auto body = bodies->Pop()) done_.Push((*body)(rank));
       });
     }
   }
