@@ -57,8 +57,8 @@ absl::Status Model::Prepare() {
 
 // Runs once before it records: what is loaded and chosen at a first call must not happen in between.
 absl::Status Model::Record(Half half, int count) {
-  inputs_.Load(StepPlan{}, count, count, backend_, stream_);
-  YOIO_RETURN_IF_ERROR(Run(half, {count, /*prompt_count=*/0, /*one_each=*/true}));
+  inputs_.Load(StepPlan{}, {count, count, count}, backend_, stream_);
+  YOIO_RETURN_IF_ERROR(Run(half, {count, /*prompt_count=*/0, /*one_each=*/true, count}));
   YOIO_RETURN_IF_ERROR(backend_.Synchronize(stream_));
   backend_.BeginCapture(stream_);
   const absl::Status walked = Walk(half);
@@ -70,18 +70,17 @@ absl::Status Model::Record(Half half, int count) {
 }
 
 absl::Status Model::Forward(const StepPlan& plan, LogitsSink sink) {
-  const bool one_each = plan.num_prompt_tokens == 0 && plan.sequences.size() == plan.token_ids.size();
-  const RowSet tokens =
-      Padded(Half::kTokens, {static_cast<int>(plan.token_ids.size()), plan.num_prompt_tokens, one_each});
-  const RowSet outputs = Padded(
-      Half::kOutputs, {static_cast<int>(plan.output_tokens.size()), /*prompt_count=*/0, /*one_each=*/true});
-  inputs_.Load(plan, tokens.count, outputs.count, backend_, stream_);
+  const RowSet tokens = Padded(Half::kTokens, TokenRows(plan));
+  const int num_outputs = static_cast<int>(plan.output_tokens.size());
+  const RowSet outputs =
+      Padded(Half::kOutputs, {num_outputs, /*prompt_count=*/0, /*one_each=*/true, num_outputs});
+  inputs_.Load(plan, {tokens.count, outputs.count, tokens.first_tile}, backend_, stream_);
   parts_.cache->Copy(plan, inputs_.copy_pairs(), backend_, stream_);
 
   YOIO_RETURN_IF_ERROR(Run(Half::kTokens, tokens));
   if (plan.output_tokens.empty()) return absl::OkStatus();  // the prefill's early exit: nobody needs logits
   YOIO_RETURN_IF_ERROR(Run(Half::kOutputs, outputs));
-  return Logits(static_cast<int>(plan.output_tokens.size()), sink);
+  return Logits(num_outputs, sink);
 }
 
 // Filled up to the smallest recorded number of rows. What cannot be recorded stays as it is: prompts come in
@@ -90,21 +89,24 @@ Model::RowSet Model::Padded(Half half, const RowSet& exact) const {
   if (!exact.one_each || exact.count == 0) return exact;
   const auto& graphs = graphs_[static_cast<int>(half)];
   const auto graph = graphs.lower_bound(exact.count);
-  return graph == graphs.end() ? exact : RowSet{graph->first, 0, true};
+  return graph == graphs.end() ? exact : RowSet{graph->first, 0, true, graph->first};
+}
+
+Model::RowSet Model::TokenRows(const StepPlan& plan) const {
+  const int count = static_cast<int>(plan.token_ids.size());
+  const bool one_each = plan.num_prompt_tokens == 0 && plan.sequences.size() == plan.token_ids.size();
+  const int half = (count / 2 + kTileRows - 1) / kTileRows * kTileRows;
+  const bool tiled = parts_.shard.world > 1 && plan.num_prompt_tokens >= parts_.min_tiled_tokens;
+  return {count, plan.num_prompt_tokens, one_each, tiled && half < plan.num_prompt_tokens ? half : count};
 }
 
 void Model::SetRows(Half half, const RowSet& rows) {
   half_ = half;
   rows_ = rows;
-  tiles_[0] = {.begin = 0, .count = rows.count, .prompt_count = rows.prompt_count};
-  num_tiles_ = 1;
-  const int first = (rows.count / 2 + kTileRows - 1) / kTileRows * kTileRows;
-  if (half == Half::kTokens && parts_.shard.world > 1 && rows.prompt_count >= parts_.min_tiled_tokens &&
-      rows.prompt_count > first) {
-    tiles_[0] = {.begin = 0, .count = first, .prompt_count = first};
-    tiles_[1] = {.begin = first, .count = rows.count - first, .prompt_count = rows.prompt_count - first};
-    num_tiles_ = 2;
-  }
+  const int first = rows.first_tile;
+  tiles_[0] = {0, 0, first, std::min(rows.prompt_count, first)};
+  tiles_[1] = {1, first, rows.count - first, std::max(rows.prompt_count - first, 0)};
+  num_tiles_ = first < rows.count ? 2 : 1;
   if (half == Half::kOutputs && !config_.plan.indexers.empty()) {
     index_ = {act_.index_slots.As<int32_t>(), inputs_.index_counts(), rows.count, config_.index_topk};
   }
@@ -133,13 +135,13 @@ absl::Status Model::Walk(Half half) {
 }
 
 absl::Status Model::RunLayer(int number) {
-  if (FirstToName(number)) {
-    YOIO_RETURN_IF_ERROR(ProjectBesideIndex(number));
-  } else {
-    for (const Tile& tile : tiles()) Project(number, tile, stream_);
+  const bool selects = FirstToName(number);
+  if (selects) YOIO_RETURN_IF_ERROR(ProjectBesideIndex(number));
+  for (Tile& tile : tiles()) {
+    if (!selects) Project(number, tile, stream_);
+    Attend(number, tile);
+    YOIO_RETURN_IF_ERROR(AddAttention(number, tile));
   }
-  Attend(number);
-  for (Tile& tile : tiles()) YOIO_RETURN_IF_ERROR(AddAttention(number, tile));
   for (Tile& tile : tiles()) YOIO_RETURN_IF_ERROR(AddFeedForward(number, tile));
   for (int store = 0; store < static_cast<int>(config_.plan.stores.size()); ++store) {
     const Store& written = config_.plan.stores[store];

@@ -68,16 +68,19 @@ class Model {
     int count;
     int prompt_count;  // leading rows on the blocked product: prompt tokens, in layers that run all rows
     bool one_each;     // every row is its sequence's only one: such steps can be recorded
+    int first_tile;    // rows of the first of two tiles, or all
   };
 
-  // Consecutive rows that products and sums run on.
+  // Consecutive rows that run a layer together.
   struct Tile {
+    int number;
     int begin;
     int count;
     int prompt_count;    // leading rows on the blocked product
     bool summed = true;  // whether the stream has waited for the sum of its deltas
   };
 
+  RowSet TokenRows(const StepPlan& plan) const;
   RowSet Padded(Half half, const RowSet& exact) const;
   void SetRows(Half half, const RowSet& rows);
   std::span<Tile> tiles() { return {tiles_.data(), num_tiles_}; }
@@ -96,8 +99,8 @@ class Model {
   void WriteIndexKeys(int indexer, const Tile& tile);
   absl::Status SelectTokens(int indexer);
   void SelectTile(int indexer, int first_row, int num_rows);
-  void Attend(int layer);
-  void AttendWindow(int layer);
+  void Attend(int layer, const Tile& tile);
+  void AttendWindow(int layer, const Tile& tile);
   absl::Status AddAttention(int layer, Tile& tile);
   absl::Status AddFeedForward(int layer, Tile& tile);
   absl::Status AddDelta(Tile& tile, const float* norm, bool starts = false);

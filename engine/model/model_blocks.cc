@@ -163,65 +163,72 @@ void Model::SelectTile(int number, int first_row, int num_rows) {
                 stream_);
 }
 
-void Model::Attend(int number) {
+void Model::Attend(int number, const Tile& tile) {
   const Layer& layer = config_.plan.layers[number];
   const Store& store = config_.plan.stores[layer.store];
   const CacheGeometry& geometry = parts_.cache->geometry();
   const int64_t width = parts_.weights->layers[number].qkv.rows;
+  const Activation* q = Offset(act_.qkv, tile.begin * width);
+  Activation* out = Offset(act_.attended, int64_t{tile.begin} * parts_.shard.heads * store.head_dim);
   if (store.window > 0) {
-    AttendWindow(number);
+    AttendWindow(number, tile);
   } else if (layer.indexer >= 0) {
-    backend_.SparseAttention({.q = act_.qkv.As<Activation>(),
+    backend_.SparseAttention({.q = q,
                               .q_stride = width,
                               .cache = parts_.cache->store(layer.store),
-                              .slots = index_.slots,
-                              .count = index_.count,
+                              .slots = index_.slots + int64_t{tile.begin} * index_.top_k,
+                              .count = index_.count + tile.begin,
                               .top_k = index_.top_k,
-                              .num_rows = rows_.count,
+                              .num_rows = tile.count,
                               .heads = parts_.shard.heads,
                               .kv_heads = parts_.shard.kv_heads,
                               .head_dim = store.head_dim,
-                              .out = act_.attended.As<Activation>()},
+                              .out = out},
                              stream_);
   } else {
-    backend_.DenseAttention({.q = act_.qkv.As<Activation>(),
+    const auto* rows = half_ == Half::kTokens ? inputs_.token_rows() : inputs_.output_rows();
+    backend_.DenseAttention({.q = q,
                              .q_stride = width,
                              .cache = parts_.cache->store(layer.store),
                              .block_tables = inputs_.block_tables(),
                              .max_blocks = geometry.max_blocks_per_sequence,
-                             .rows = half_ == Half::kTokens ? inputs_.token_rows() : inputs_.output_rows(),
-                             .num_rows = rows_.count,
+                             .rows = rows + tile.begin,
+                             .num_rows = tile.count,
                              .heads = parts_.shard.heads,
                              .kv_heads = parts_.shard.kv_heads,
                              .head_dim = store.head_dim,
-                             .out = act_.attended.As<Activation>()},
+                             .out = out},
                             stream_);
   }
 }
 
-void Model::AttendWindow(int number) {
+void Model::AttendWindow(int number, const Tile& tile) {
   const int index = config_.plan.layers[number].store;
   const Store& store = config_.plan.stores[index];
   YOIO_CHECK(store.source == Source::kOwn) << "a window store is read by the layer that writes it";
-  const int64_t k_begin = int64_t{parts_.shard.heads} * store.head_dim;
+  const int64_t width = parts_.weights->layers[number].qkv.rows;
+  const int64_t q_begin = tile.begin * width;
+  const int64_t k_begin = q_begin + int64_t{parts_.shard.heads} * store.head_dim;
   const int64_t v_begin = k_begin + int64_t{parts_.shard.kv_heads} * store.head_dim;
-  backend_.WindowAttention({.q = act_.qkv.As<Activation>(),
-                            .k = Offset(act_.qkv, k_begin),
-                            .v = Offset(act_.qkv, v_begin),
-                            .row_stride = parts_.weights->layers[number].qkv.rows,
-                            .ring = parts_.cache->store(index),
-                            .ring_slots = inputs_.ring_slots(),
-                            .ring_tokens = parts_.cache->geometry().ring_tokens,
-                            .window = store.window,
-                            .spans = rows_.one_each ? nullptr : inputs_.spans().data(),
-                            .num_spans = static_cast<int>(inputs_.spans().size()),
-                            .rows = inputs_.token_rows(),
-                            .num_rows = rows_.count,
-                            .heads = parts_.shard.heads,
-                            .kv_heads = parts_.shard.kv_heads,
-                            .head_dim = store.head_dim,
-                            .out = act_.attended.As<Activation>()},
-                           stream_);
+  const std::span<const kernels::SequenceSpan> spans = inputs_.spans(tile.number);
+  backend_.WindowAttention(
+      {.q = Offset(act_.qkv, q_begin),
+       .k = Offset(act_.qkv, k_begin),
+       .v = Offset(act_.qkv, v_begin),
+       .row_stride = width,
+       .ring = parts_.cache->store(index),
+       .ring_slots = inputs_.ring_slots() + tile.begin,
+       .ring_tokens = parts_.cache->geometry().ring_tokens,
+       .window = store.window,
+       .spans = rows_.one_each ? nullptr : spans.data(),
+       .num_spans = static_cast<int>(spans.size()),
+       .rows = inputs_.token_rows() + tile.begin,
+       .num_rows = tile.count,
+       .heads = parts_.shard.heads,
+       .kv_heads = parts_.shard.kv_heads,
+       .head_dim = store.head_dim,
+       .out = Offset(act_.attended, int64_t{tile.begin} * parts_.shard.heads * store.head_dim)},
+      stream_);
 }
 
 absl::Status Model::AddAttention(int layer, Tile& tile) {

@@ -2,7 +2,9 @@
 #ifndef YOIO_ENGINE_MODEL_STEP_INPUTS_H_
 #define YOIO_ENGINE_MODEL_STEP_INPUTS_H_
 
+#include <array>
 #include <cstdint>
+#include <span>
 #include <vector>
 
 #include "absl/status/statusor.h"
@@ -29,16 +31,22 @@ class StepInputs {
   StepInputs(const CacheGeometry& geometry, const StepLimits& limits, int index_top_k);
   absl::Status Allocate(kernels::Backend& backend);
 
-  // Takes the next plan, filled up with padding (kernels/ops.h) to `num_tokens` tokens and `num_output_rows`
-  // output rows. May be called again once fewer than `depth` of the steps loaded before are under way.
-  void Load(const StepPlan& plan, int num_tokens, int num_output_rows, kernels::Backend& backend,
-            kernels::Stream& stream);
+  // How many rows a step has, padding included.
+  struct Sizes {
+    int tokens;
+    int output_rows;
+    int first_tile;  // tokens that attend, and reach their rings, before the others do; all of them: `tokens`
+  };
+
+  // Takes the next plan, filled up with padding (kernels/ops.h). May be called again once fewer than `depth`
+  // of the steps loaded before are under way.
+  void Load(const StepPlan& plan, const Sizes& sizes, kernels::Backend& backend, kernels::Stream& stream);
 
   // Device arrays; [num_tokens] or [num_output_rows].
   const int32_t* token_ids() const { return TokenArray(0); }
   const int32_t* positions() const { return TokenArray(1); }
   const int32_t* global_slots() const { return TokenArray(2); }  // where a token's K,V go
-  const int32_t* ring_slots() const { return TokenArray(3); }    // -1: overwritten within this step
+  const int32_t* ring_slots() const { return TokenArray(3); }    // -1: overwritten within this tile
   const kernels::PagedRow* token_rows() const {
     return reinterpret_cast<const kernels::PagedRow*>(TokenArray(4));
   }
@@ -51,13 +59,14 @@ class StepInputs {
   // [slots, max_blocks_per_sequence]
   const int32_t* block_tables() const { return block_tables_.As<int32_t>(); }
   int32_t* copy_pairs() const { return copy_pairs_.As<int32_t>(); }
-  // Host array.
-  const std::vector<kernels::SequenceSpan>& spans() const { return spans_; }
+  // Host array: the sequences of a tile, rows counted from its first.
+  std::span<const kernels::SequenceSpan> spans(int tile) const { return spans_[tile]; }
 
  private:
   void ExtendTables(const StepPlan& plan, kernels::Backend& backend, kernels::Stream& stream);
   void UploadTables(kernels::Backend& backend, kernels::Stream& stream);
-  void Fill(const StepPlan& plan, int num_tokens, int num_output_rows, int32_t* words) const;
+  void DivideSpans(const StepPlan& plan, int first_tile);
+  void Fill(const StepPlan& plan, const Sizes& sizes, int32_t* words) const;
 
   // Places in 4-byte words from the beginning of a step's memory.
   int64_t OutputRowsBegin() const;
@@ -74,7 +83,7 @@ class StepInputs {
   const int index_top_k_;
   int num_tokens_ = 0;                        // of the step loaded last, padding included
   std::vector<std::vector<int32_t>> tables_;  // host mirror of block_tables_, by slot
-  std::vector<kernels::SequenceSpan> spans_;
+  std::array<std::vector<kernels::SequenceSpan>, 2> spans_;
   std::vector<kernels::Buffer> staging_;         // [depth] host memory that a step is copied from
   std::vector<kernels::Buffer> update_staging_;  // as staging_, for the growth of block tables
   int turn_ = 0;                                 // which of them the next step takes
