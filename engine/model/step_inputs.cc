@@ -20,11 +20,14 @@ int64_t RoundUp(int64_t words) { return (words + kWordsPerLine - 1) / kWordsPerL
 
 }  // namespace
 
-StepInputs::StepInputs(const CacheGeometry& geometry, const StepLimits& limits)
-    : geometry_(geometry), limits_(limits) {}
+StepInputs::StepInputs(const CacheGeometry& geometry, const StepLimits& limits, int index_top_k)
+    : geometry_(geometry), limits_(limits), index_top_k_(index_top_k) {}
 
 int64_t StepInputs::OutputRowsBegin() const { return RoundUp(limits_.max_output_rows); }
-int64_t StepInputs::TokensBegin() const { return OutputRowsBegin() + RoundUp(2 * limits_.max_output_rows); }
+int64_t StepInputs::IndexCountsBegin() const {
+  return OutputRowsBegin() + RoundUp(2 * limits_.max_output_rows);
+}
+int64_t StepInputs::TokensBegin() const { return IndexCountsBegin() + RoundUp(limits_.max_output_rows); }
 int64_t StepInputs::TokenStride(int num_tokens) { return RoundUp(num_tokens); }
 int64_t StepInputs::MaxWords() const {
   return TokensBegin() + kTokenArrays * TokenStride(limits_.max_step_tokens);
@@ -78,8 +81,8 @@ void StepInputs::ExtendTables(const StepPlan& plan, kernels::Backend& backend, k
 }
 
 // `words` is the memory of one step, as TokenArray and OutputRowsBegin divide it.
-void StepInputs::Fill(const StepPlan& plan, int num_tokens, int num_output_rows, int32_t* words) const {
-  const int64_t stride = TokenStride(num_tokens);
+void StepInputs::Fill(const StepPlan& plan, const Sizes& sizes, int32_t* words) const {
+  const int64_t stride = TokenStride(sizes.tokens);
   int32_t* ids = words + TokensBegin();
   int32_t* positions = ids + stride;
   int32_t* global_slots = positions + stride;
@@ -91,15 +94,17 @@ void StepInputs::Fill(const StepPlan& plan, int num_tokens, int num_output_rows,
   for (const StepSequence& sequence : plan.sequences) {
     const std::vector<int32_t>& table = tables_[sequence.slot];
     const int32_t end = sequence.start_position + sequence.token_count;
+    const int32_t first_end = sequence.start_position + sizes.first_tile - sequence.token_begin;
     for (int32_t position = sequence.start_position; position < end; ++position, ++token) {
       global_slots[token] = table[position / kBlockTokens] * kBlockTokens + position % kBlockTokens;
-      const bool kept = geometry_.ring_tokens > 0 && position >= end - geometry_.ring_tokens;
+      const int32_t tile_end = token < sizes.first_tile ? std::min(first_end, end) : end;
+      const bool kept = geometry_.ring_tokens > 0 && position >= tile_end - geometry_.ring_tokens;
       ring_slots[token] =
           kept ? sequence.slot * geometry_.ring_tokens + position % geometry_.ring_tokens : -1;
       rows[token] = {sequence.slot, position + 1};
     }
   }
-  for (; token < num_tokens; ++token) {
+  for (; token < sizes.tokens; ++token) {
     ids[token] = positions[token] = 0;
     global_slots[token] = ring_slots[token] = -1;
     rows[token] = {0, 0};
@@ -107,25 +112,39 @@ void StepInputs::Fill(const StepPlan& plan, int num_tokens, int num_output_rows,
 
   int32_t* output_tokens = words;
   auto* output_rows = reinterpret_cast<PagedRow*>(words + OutputRowsBegin());
+  int32_t* index_counts = words + IndexCountsBegin();
   const int count = static_cast<int>(plan.output_tokens.size());
-  for (int i = 0; i < num_output_rows; ++i) {
+  for (int i = 0; i < sizes.output_rows; ++i) {
     output_tokens[i] = i < count ? plan.output_tokens[i] : 0;
     output_rows[i] = i < count ? rows[output_tokens[i]] : PagedRow{0, 0};
+    index_counts[i] = std::min(output_rows[i].length, index_top_k_);
   }
 }
 
-void StepInputs::Load(const StepPlan& plan, int num_tokens, int num_output_rows, kernels::Backend& backend,
-                      kernels::Stream& stream) {
-  YOIO_CHECK_LE(num_tokens, limits_.max_step_tokens);
-  YOIO_CHECK_LE(num_output_rows, limits_.max_output_rows);
-  ExtendTables(plan, backend, stream);
-  spans_.clear();
+// A sequence that lies in both tiles is two spans.
+void StepInputs::DivideSpans(const StepPlan& plan, int first_tile) {
+  for (auto& spans : spans_) spans.clear();
   for (const StepSequence& sequence : plan.sequences) {
-    spans_.push_back({sequence.token_begin, sequence.token_count, sequence.start_position, sequence.slot});
+    const int32_t first = std::clamp(first_tile - sequence.token_begin, 0, sequence.token_count);
+    if (first > 0) {
+      spans_[0].push_back({sequence.token_begin, first, sequence.start_position, sequence.slot});
+    }
+    if (first < sequence.token_count) {
+      spans_[1].push_back({sequence.token_begin + first - first_tile, sequence.token_count - first,
+                           sequence.start_position + first, sequence.slot});
+    }
   }
-  num_tokens_ = num_tokens;
-  Fill(plan, num_tokens, num_output_rows, staging_[turn_].As<int32_t>());
-  const int64_t words = TokensBegin() + kTokenArrays * TokenStride(num_tokens);
+}
+
+void StepInputs::Load(const StepPlan& plan, const Sizes& sizes, kernels::Backend& backend,
+                      kernels::Stream& stream) {
+  YOIO_CHECK_LE(sizes.tokens, limits_.max_step_tokens);
+  YOIO_CHECK_LE(sizes.output_rows, limits_.max_output_rows);
+  ExtendTables(plan, backend, stream);
+  DivideSpans(plan, sizes.first_tile);
+  num_tokens_ = sizes.tokens;
+  Fill(plan, sizes, staging_[turn_].As<int32_t>());
+  const int64_t words = TokensBegin() + kTokenArrays * TokenStride(sizes.tokens);
   backend.CopyToDevice(device_.data(), staging_[turn_].data(), words * sizeof(int32_t), stream);
   turn_ = (turn_ + 1) % limits_.depth;
 }

@@ -2,7 +2,9 @@
 #ifndef YOIO_ENGINE_MODEL_STEP_INPUTS_H_
 #define YOIO_ENGINE_MODEL_STEP_INPUTS_H_
 
+#include <array>
 #include <cstdint>
+#include <span>
 #include <vector>
 
 #include "absl/status/statusor.h"
@@ -25,19 +27,26 @@ struct StepLimits {
 // in every step of that many.
 class StepInputs {
  public:
-  StepInputs(const CacheGeometry& geometry, const StepLimits& limits);
+  // `index_top_k`: most tokens that an index selects; 0 without one.
+  StepInputs(const CacheGeometry& geometry, const StepLimits& limits, int index_top_k);
   absl::Status Allocate(kernels::Backend& backend);
 
-  // Takes the next plan, filled up with padding (kernels/ops.h) to `num_tokens` tokens and `num_output_rows`
-  // output rows. May be called again once fewer than `depth` of the steps loaded before are under way.
-  void Load(const StepPlan& plan, int num_tokens, int num_output_rows, kernels::Backend& backend,
-            kernels::Stream& stream);
+  // How many rows a step has, padding included.
+  struct Sizes {
+    int tokens;
+    int output_rows;
+    int first_tile;  // tokens that attend, and reach their rings, before the others do; all of them: `tokens`
+  };
+
+  // Takes the next plan, filled up with padding (kernels/ops.h). May be called again once fewer than `depth`
+  // of the steps loaded before are under way.
+  void Load(const StepPlan& plan, const Sizes& sizes, kernels::Backend& backend, kernels::Stream& stream);
 
   // Device arrays; [num_tokens] or [num_output_rows].
   const int32_t* token_ids() const { return TokenArray(0); }
   const int32_t* positions() const { return TokenArray(1); }
   const int32_t* global_slots() const { return TokenArray(2); }  // where a token's K,V go
-  const int32_t* ring_slots() const { return TokenArray(3); }    // -1: overwritten within this step
+  const int32_t* ring_slots() const { return TokenArray(3); }    // -1: overwritten within this tile
   const kernels::PagedRow* token_rows() const {
     return reinterpret_cast<const kernels::PagedRow*>(TokenArray(4));
   }
@@ -45,19 +54,23 @@ class StepInputs {
   const kernels::PagedRow* output_rows() const {
     return reinterpret_cast<const kernels::PagedRow*>(device_.As<int32_t>() + OutputRowsBegin());
   }
+  // How many tokens the index selects for each output row.
+  const int32_t* index_counts() const { return device_.As<int32_t>() + IndexCountsBegin(); }
   // [slots, max_blocks_per_sequence]
   const int32_t* block_tables() const { return block_tables_.As<int32_t>(); }
   int32_t* copy_pairs() const { return copy_pairs_.As<int32_t>(); }
-  // Host array.
-  const std::vector<kernels::SequenceSpan>& spans() const { return spans_; }
+  // Host array: the sequences of a tile, rows counted from its first.
+  std::span<const kernels::SequenceSpan> spans(int tile) const { return spans_[tile]; }
 
  private:
   void ExtendTables(const StepPlan& plan, kernels::Backend& backend, kernels::Stream& stream);
   void UploadTables(kernels::Backend& backend, kernels::Stream& stream);
-  void Fill(const StepPlan& plan, int num_tokens, int num_output_rows, int32_t* words) const;
+  void DivideSpans(const StepPlan& plan, int first_tile);
+  void Fill(const StepPlan& plan, const Sizes& sizes, int32_t* words) const;
 
   // Places in 4-byte words from the beginning of a step's memory.
   int64_t OutputRowsBegin() const;
+  int64_t IndexCountsBegin() const;
   int64_t TokensBegin() const;
   static int64_t TokenStride(int num_tokens);
   const int32_t* TokenArray(int number) const {
@@ -67,9 +80,10 @@ class StepInputs {
 
   const CacheGeometry geometry_;
   const StepLimits limits_;
+  const int index_top_k_;
   int num_tokens_ = 0;                        // of the step loaded last, padding included
   std::vector<std::vector<int32_t>> tables_;  // host mirror of block_tables_, by slot
-  std::vector<kernels::SequenceSpan> spans_;
+  std::array<std::vector<kernels::SequenceSpan>, 2> spans_;
   std::vector<kernels::Buffer> staging_;         // [depth] host memory that a step is copied from
   std::vector<kernels::Buffer> update_staging_;  // as staging_, for the growth of block tables
   int turn_ = 0;                                 // which of them the next step takes
