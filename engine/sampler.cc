@@ -7,7 +7,6 @@
 #include "base/check.h"
 #include "base/status.h"
 #include "engine/model/activations.h"
-#include "kernels/logit_math.h"
 
 namespace yoio {
 namespace {
@@ -53,13 +52,6 @@ bool IsDrawn(const kernels::DrawRow& row) { return row.logits_row >= 0; }
 bool IsAdjusted(const kernels::AdjustRow& row) { return row.logits_row >= 0; }
 bool HasHistory(const kernels::AdjustRow& row) { return row.slot >= 0; }
 bool IsWanted(const kernels::LogprobRow& row) { return row.logits_row >= 0; }
-bool WantsLogprob(const SampleRow& row) { return row.logprob || row.top_n > 0; }
-
-// Whether the best of the best tokens of all parts of the vocabulary is what is drawn.
-bool HasCandidates(const kernels::DrawRow& row, int vocab) {
-  if (row.temperature == 0.0f) return true;
-  return (row.top_k == 0 || row.top_k >= vocab) && row.top_p == 1.0f && row.min_p == 0.0f;
-}
 
 TokenRecord RecordOf(const TokenLogprob* row, int top_n) {
   TokenRecord record{row->id, row->logprob, {}};
@@ -87,10 +79,7 @@ int64_t Sampler::Bytes(const Shard& shard, int vocab, int max_sequences, int max
 Sampler::Sampler(const Parts& parts)
     : parts_(parts),
       whole_stride_(parts.shard.world > 1 ? parts.vocab : parts.shard.vocab_stride),
-      slots_(parts.max_sequences),
-      words_(parts.shard.vocab) {
-  YOIO_CHECK_GE(parts.vocab, 1);
-}
+      planner_(parts.shard, parts.vocab, parts.max_sequences) {}
 
 absl::StatusOr<std::unique_ptr<Sampler>> Sampler::Create(const Parts& parts) {
   auto sampler = std::unique_ptr<Sampler>(new Sampler(parts));
@@ -124,142 +113,16 @@ absl::StatusOr<Sampler::Step> Sampler::NewStep() {
 
 absl::Status Sampler::Begin(const StepPlan& plan, Step& step) {
   plan_ = &plan;
-  whole_draws_.host.clear();
-  part_draws_.host.clear();
-  adjusts_.host.clear();
-  wanted_.host.clear();
-  biases_.host.clear();
-  bans_.host.clear();
-  updates_.host.clear();
-  for (RowList* list : {&raw_rows_, &adjusted_rows_}) {
-    list->keys.clear();
-    list->rows.host.clear();
-  }
-  resets_.clear();
-  for (const int32_t slot : plan.released_slots) slots_[slot] = {};
-  for (const SlotAdmission& admission : plan.admitted) Admit(admission);
-  for (size_t i = 0; i < plan.samples.size(); ++i) PlanSample(plan.samples[i], static_cast<int>(i));
-  for (const ScoreRow& row : plan.scores) {
-    wanted_.host.push_back({row.output_row % kLogitsTile, row.target, row.top_n});
-  }
-  if (several()) PlanRawRows();
+  planner_.Plan(plan, lists_);
   YOIO_RETURN_IF_ERROR(Upload(step));
   ResetHistories();
   return absl::OkStatus();
 }
 
-void Sampler::Admit(const SlotAdmission& admission) {
-  YOIO_CHECK(admission.slot >= 0 && admission.slot < parts_.max_sequences)
-      << "slot " << admission.slot << " of " << parts_.max_sequences;
-  const auto check = [vocab = parts_.vocab](const char* what, int32_t id) {
-    YOIO_CHECK(id >= 0 && id < vocab) << what << " " << id << " of a vocabulary of " << vocab;
-  };
-  for (const int32_t id : admission.stop_ids) check("stop id", id);
-  for (const auto& [id, bias] : admission.sampling.logit_bias) check("bias", id);
-  for (const int32_t id : admission.prompt_ids) check("prompt id", id);
-  for (const int32_t id : admission.output_ids) check("output id", id);
-  slots_[admission.slot] = {admission.sampling, admission.stop_ids, admission.min_tokens};
-  if (admission.sampling.NeedsHistory()) PlanHistory(admission);
-}
-
-void Sampler::PlanHistory(const SlotAdmission& admission) {
-  const auto for_ids = [&](const std::vector<int32_t>& ids, const auto& visit) {
-    for (const int32_t id : ids) {
-      const int32_t place = id - parts_.shard.vocab_begin;
-      if (place >= 0 && place < parts_.shard.vocab) visit(place);
-    }
-  };
-  for_ids(admission.prompt_ids, [&](int32_t place) { words_[place] |= kernels::kSeenBit; });
-  for_ids(admission.output_ids, [&](int32_t place) { words_[place] = kernels::Recorded(words_[place]); });
-  const size_t begin = updates_.host.size();
-  for (const auto* ids : {&admission.prompt_ids, &admission.output_ids}) {
-    for_ids(*ids, [&](int32_t place) {
-      const uint32_t word = std::exchange(words_[place], 0);
-      if (word != 0) updates_.host.push_back({place, static_cast<int32_t>(word)});
-    });
-  }
-  resets_.push_back({admission.slot, begin, updates_.host.size() - begin});
-}
-
-void Sampler::PlanSample(const SampleRow& row, int index) {
-  const Slot& slot = slots_[row.slot];
-  const SamplingParams& sampling = slot.sampling;
-  const int32_t logits_row = row.output_row % kLogitsTile;
-  const bool bans = row.output_position < slot.min_tokens && !slot.stop_ids.empty();
-  const bool adjusts = sampling.NeedsHistory() || !sampling.logit_bias.empty() || bans;
-  const size_t first_bias = biases_.host.size(), first_ban = bans_.host.size();
-  const auto place_of = [&](int32_t id) { return id - parts_.shard.vocab_begin; };
-  const auto is_ours = [&](int32_t id) { return place_of(id) >= 0 && place_of(id) < parts_.shard.vocab; };
-  for (const auto& [id, bias] : sampling.logit_bias) {
-    if (is_ours(id)) biases_.host.push_back({place_of(id), bias});
-  }
-  for (const int32_t id : slot.stop_ids) {
-    if (bans && is_ours(id)) bans_.host.push_back(place_of(id));
-  }
-  adjusts_.host.push_back({.logits_row = adjusts ? logits_row : -1,
-                           .slot = sampling.NeedsHistory() ? row.slot : -1,
-                           .repetition_penalty = sampling.repetition_penalty,
-                           .frequency_penalty = sampling.frequency_penalty,
-                           .presence_penalty = sampling.presence_penalty,
-                           .bias_begin = static_cast<int32_t>(first_bias),
-                           .bias_count = static_cast<int32_t>(biases_.host.size() - first_bias),
-                           .ban_begin = static_cast<int32_t>(first_ban),
-                           .ban_count = static_cast<int32_t>(bans_.host.size() - first_ban)});
-  PlanDraw(row, index,
-           {.logits_row = logits_row,
-            .temperature = sampling.temperature,
-            .top_k = sampling.top_k,
-            .top_p = sampling.top_p,
-            .min_p = sampling.min_p,
-            .seed_low = static_cast<uint32_t>(sampling.seed),
-            .seed_high = static_cast<uint32_t>(sampling.seed >> 32),
-            .sample_index = static_cast<uint32_t>(row.sample_index),
-            .output_position = static_cast<uint32_t>(row.output_position),
-            .is_adjusted = adjusts ? 1 : 0});
-  YOIO_CHECK_LE(row.top_n, kMaxTopLogprobs);
-  wanted_.host.push_back({WantsLogprob(row) ? logits_row : -1, -1 - index, row.top_n});
-}
-
-// Where the sample is drawn, and what of it is collected for that.
-void Sampler::PlanDraw(const SampleRow& row, int index, const kernels::DrawRow& draw) {
-  kernels::DrawRow nothing = draw;
-  nothing.logits_row = -1;
-  const bool whole = !several() || !HasCandidates(draw, parts_.vocab);
-  whole_draws_.host.push_back(whole ? draw : nothing);
-  if (!several()) return;
-  part_draws_.host.push_back(whole ? nothing : draw);
-  if (WantsLogprob(row) || (whole && draw.is_adjusted == 0)) raw_rows_.keys.push_back(row.output_row);
-  if (!whole || draw.is_adjusted == 0) return;
-  const int first_row = row.output_row - draw.logits_row;
-  const int first_sample = RangeOf(plan_->samples, first_row, kLogitsTile).first;
-  adjusted_rows_.keys.push_back(index);
-  adjusted_rows_.rows.host.push_back((index - first_sample) % kLogitsTile);  // its place in a call of Draw
-}
-
-// Behind all samples: the rows that they and the scores want as they are, each once.
-void Sampler::PlanRawRows() {
-  std::vector<int32_t>& keys = raw_rows_.keys;
-  for (const ScoreRow& row : plan_->scores) keys.push_back(row.output_row);
-  std::sort(keys.begin(), keys.end());
-  keys.erase(std::unique(keys.begin(), keys.end()), keys.end());
-  for (const int32_t output_row : keys) raw_rows_.rows.host.push_back(output_row % kLogitsTile);
-}
-
 // All lists lie one behind the other, and go in one copy.
 absl::Status Sampler::Upload(Step& step) {
-  const auto for_lists = [&](const auto& visit) {
-    visit(whole_draws_);
-    visit(part_draws_);
-    visit(adjusts_);
-    visit(wanted_);
-    visit(biases_);
-    visit(bans_);
-    visit(updates_);
-    visit(raw_rows_.rows);
-    visit(adjusted_rows_.rows);
-  };
   size_t bytes = 0;
-  for_lists([&](auto& list) { bytes += list.host.size() * sizeof(list.host[0]); });
+  lists_.ForEach([&](auto& list) { bytes += list.host.size() * sizeof(list.host[0]); });
   if (bytes > step.input.bytes()) {
     YOIO_ASSIGN_OR_RETURN(step.input, parts_.backend->AllocateHost(2 * bytes));
   }
@@ -269,7 +132,7 @@ absl::Status Sampler::Upload(Step& step) {
     YOIO_ASSIGN_OR_RETURN(input_, parts_.backend->Allocate(2 * bytes));
   }
   size_t offset = 0;
-  for_lists([&](auto& list) {
+  lists_.ForEach([&](auto& list) {
     const size_t size = list.host.size() * sizeof(list.host[0]);
     if (size > 0) std::memcpy(step.input.As<char>() + offset, list.host.data(), size);
     list.device = reinterpret_cast<decltype(list.device)>(input_.As<char>() + offset);
@@ -280,11 +143,11 @@ absl::Status Sampler::Upload(Step& step) {
 }
 
 void Sampler::ResetHistories() {
-  for (const Reset& reset : resets_) {
+  for (const SamplingLists::Reset& reset : lists_.resets) {
     uint32_t* history = history_.As<uint32_t>() + static_cast<int64_t>(reset.slot) * parts_.shard.vocab;
     parts_.backend->Fill(history, 0, parts_.shard.vocab * sizeof(uint32_t), *parts_.stream);
     if (reset.count == 0) continue;
-    parts_.backend->UpdateWords({.updates = updates_.device + reset.begin,
+    parts_.backend->UpdateWords({.updates = lists_.updates.device + reset.begin,
                                  .num_updates = static_cast<int>(reset.count),
                                  .words = reinterpret_cast<int32_t*>(history)},
                                 *parts_.stream);
@@ -294,7 +157,7 @@ void Sampler::ResetHistories() {
 absl::Status Sampler::Read(int first_row, int num_rows, const float* logits, int32_t* ids) {
   const float* whole = logits;
   if (several()) {
-    YOIO_RETURN_IF_ERROR(Collect(raw_rows_, first_row, first_row + num_rows, logits, whole_logits_));
+    YOIO_RETURN_IF_ERROR(Collect(lists_.raw_rows, first_row, first_row + num_rows, logits, whole_logits_));
     whole = whole_logits_.As<float>();
   }
   const auto [begin, end] = RangeOf(plan_->samples, first_row, num_rows);
@@ -326,7 +189,7 @@ absl::Status Sampler::Draw(int begin, int end, const float* logits, const float*
   const float* adjusted = adjusted_.As<float>();
   if (several()) {
     YOIO_RETURN_IF_ERROR(DrawFromParts(begin, end, logits, ids));
-    YOIO_RETURN_IF_ERROR(Collect(adjusted_rows_, begin, end, adjusted, whole_adjusted_));
+    YOIO_RETURN_IF_ERROR(Collect(lists_.adjusted_rows, begin, end, adjusted, whole_adjusted_));
     adjusted = whole_adjusted_.As<float>();
   }
   if (parts_.shard.rank == 0) DrawFromWhole(begin, end, whole, adjusted, ids);
@@ -334,27 +197,27 @@ absl::Status Sampler::Draw(int begin, int end, const float* logits, const float*
 }
 
 void Sampler::Adjust(int begin, int end, const float* logits) {
-  const auto first = adjusts_.host.begin();
+  const auto first = lists_.adjusts.host.begin();
   if (std::none_of(first + begin, first + end, IsAdjusted)) return;
   parts_.backend->AdjustLogits({.logits = logits,
                                 .logits_stride = parts_.shard.vocab_stride,
                                 .vocab = parts_.shard.vocab,
-                                .rows = adjusts_.device + begin,
+                                .rows = lists_.adjusts.device + begin,
                                 .num_rows = end - begin,
-                                .biases = biases_.device,
-                                .bans = bans_.device,
+                                .biases = lists_.biases.device,
+                                .bans = lists_.bans.device,
                                 .history = history_.As<uint32_t>(),
                                 .out = adjusted_.As<float>()},
                                *parts_.stream);
 }
 
 absl::Status Sampler::DrawFromParts(int begin, int end, const float* logits, int32_t* ids) {
-  const auto first = part_draws_.host.begin();
+  const auto first = lists_.part_draws.host.begin();
   if (std::none_of(first + begin, first + end, IsDrawn)) return absl::OkStatus();
   parts_.backend->Draw({.logits = logits,
                         .logits_stride = parts_.shard.vocab_stride,
                         .vocab = parts_.shard.vocab,
-                        .rows = part_draws_.device + begin,
+                        .rows = lists_.part_draws.device + begin,
                         .num_rows = end - begin,
                         .ids = nullptr,
                         .adjusted = adjusted_.As<float>(),
@@ -367,7 +230,7 @@ absl::Status Sampler::DrawFromParts(int begin, int end, const float* logits, int
                                               *parts_.stream));
   parts_.backend->Pick({.candidates = all_candidates_.As<kernels::Candidate>(),
                         .num_parts = parts_.shard.world,
-                        .rows = part_draws_.device + begin,
+                        .rows = lists_.part_draws.device + begin,
                         .num_rows = end - begin,
                         .ids = ids + begin},
                        *parts_.stream);
@@ -375,12 +238,12 @@ absl::Status Sampler::DrawFromParts(int begin, int end, const float* logits, int
 }
 
 void Sampler::DrawFromWhole(int begin, int end, const float* logits, const float* adjusted, int32_t* ids) {
-  const auto first = whole_draws_.host.begin();
+  const auto first = lists_.whole_draws.host.begin();
   if (std::none_of(first + begin, first + end, IsDrawn)) return;
   parts_.backend->Draw({.logits = logits,
                         .logits_stride = whole_stride_,
                         .vocab = parts_.vocab,
-                        .rows = whole_draws_.device + begin,
+                        .rows = lists_.whole_draws.device + begin,
                         .num_rows = end - begin,
                         .ids = ids + begin,
                         .adjusted = adjusted},
@@ -388,12 +251,12 @@ void Sampler::DrawFromWhole(int begin, int end, const float* logits, const float
 }
 
 void Sampler::ReadLogprobs(int begin, int end, const float* logits, const int32_t* drawn) {
-  const auto first = wanted_.host.begin();
+  const auto first = lists_.wanted.host.begin();
   if (std::none_of(first + begin, first + end, IsWanted)) return;
   parts_.backend->Logprobs({.logits = logits,
                             .logits_stride = whole_stride_,
                             .vocab = parts_.vocab,
-                            .rows = wanted_.device + begin,
+                            .rows = lists_.wanted.device + begin,
                             .num_rows = end - begin,
                             .drawn = drawn,
                             .max_top = kMaxTopLogprobs,
@@ -404,13 +267,13 @@ void Sampler::ReadLogprobs(int begin, int end, const float* logits, const int32_
 absl::Status Sampler::End(Step& step, int32_t* ids) {
   const size_t samples = plan_->samples.size();
   plan_ = nullptr;
-  if (several() && std::any_of(whole_draws_.host.begin(), whole_draws_.host.end(), IsDrawn)) {
+  if (several() && std::any_of(lists_.whole_draws.host.begin(), lists_.whole_draws.host.end(), IsDrawn)) {
     const std::span<int32_t> drawn(ids, samples);
     YOIO_RETURN_IF_ERROR(parts_.comm->Broadcast(std::as_writable_bytes(drawn), /*root=*/0, *parts_.stream));
   }
-  if (std::any_of(adjusts_.host.begin(), adjusts_.host.end(), HasHistory)) {
+  if (std::any_of(lists_.adjusts.host.begin(), lists_.adjusts.host.end(), HasHistory)) {
     parts_.backend->RecordTokens({.ids = ids,
-                                  .rows = adjusts_.device,
+                                  .rows = lists_.adjusts.device,
                                   .num_rows = static_cast<int>(samples),
                                   .vocab = parts_.shard.vocab,
                                   .history = history_.As<uint32_t>(),
@@ -418,7 +281,7 @@ absl::Status Sampler::End(Step& step, int32_t* ids) {
                                  *parts_.stream);
   }
   if (parts_.shard.rank != 0) return absl::OkStatus();
-  const auto begin = wanted_.host.begin(), end = wanted_.host.end();
+  const auto begin = lists_.wanted.host.begin(), end = lists_.wanted.host.end();
   const auto first = std::find_if(begin, end, IsWanted);
   const size_t offset = (first - begin) * kRowLogprobs;
   parts_.backend->CopyToHost(step.logprobs.As<TokenLogprob>() + offset, logprobs_.As<TokenLogprob>() + offset,

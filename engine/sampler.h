@@ -7,12 +7,12 @@
 #include <cstdint>
 #include <memory>
 #include <span>
-#include <vector>
 
 #include "absl/status/statusor.h"
 #include "engine/comm/communicator.h"
 #include "engine/model/weights.h"
 #include "engine/row_collector.h"
+#include "engine/sampling_planner.h"
 #include "engine/step_plan.h"
 #include "kernels/backend.h"
 
@@ -75,34 +75,9 @@ class Sampler {
   static StepResult Take(const StepPlan& plan, const Step& step, const int32_t* ids);
 
  private:
-  struct Slot {
-    SamplingParams sampling;
-    std::vector<int32_t> stop_ids;
-    int32_t min_tokens = 0;
-  };
-  // A slot's history begins anew, with a range of updates_.
-  struct Reset {
-    int32_t slot;
-    size_t begin;
-    size_t count;
-  };
-  template <typename T>
-  struct Told {  // what the device is told
-    std::vector<T> host;
-    T* device = nullptr;  // in input_
-  };
-  // Rows to collect.
-  struct RowList {
-    std::vector<int32_t> keys;  // ascending: what they are found by
-    Told<int32_t> rows;         // as keys
-  };
+  using RowList = SamplingLists::RowList;
 
   explicit Sampler(const Parts& parts);
-  void Admit(const SlotAdmission& admission);
-  void PlanHistory(const SlotAdmission& admission);
-  void PlanSample(const SampleRow& row, int index);
-  void PlanDraw(const SampleRow& row, int index, const kernels::DrawRow& draw);
-  void PlanRawRows();
   absl::Status Upload(Step& step);
   void ResetHistories();
 
@@ -117,7 +92,7 @@ class Sampler {
 
   const Parts parts_;
   const int64_t whole_stride_;  // of rows that hold the whole vocabulary
-  std::vector<Slot> slots_;
+  SamplingPlanner planner_;
   kernels::Buffer history_;   // [max_sequences, shard.vocab]
   kernels::Buffer adjusted_;  // [at most kLogitsTile, shard.vocab_stride]
   kernels::Buffer logprobs_;  // rank 0: [max_sequences + max_output_rows, 1 + kMaxTopLogprobs]
@@ -130,20 +105,9 @@ class Sampler {
   kernels::Buffer whole_logits_;    // rank 0: [at most kLogitsTile, vocab], the rows collected
   kernels::Buffer whole_adjusted_;  // as whole_logits_
 
-  // The step between Begin and End. What is as plan->samples does nothing for the samples it does not
-  // concern.
+  // The step between Begin and End.
   const StepPlan* plan_ = nullptr;
-  Told<kernels::DrawRow> whole_draws_;  // as plan->samples: drawn from whole rows
-  Told<kernels::DrawRow> part_draws_;   // as plan->samples: drawn from candidates; with several ranks
-  Told<kernels::AdjustRow> adjusts_;    // as plan->samples
-  Told<kernels::LogprobRow> wanted_;    // as plan->samples, then plan->scores
-  Told<kernels::LogitBias> biases_;     // of this rank's part, ids from its first
-  Told<int32_t> bans_;                  // as biases_
-  Told<kernels::WordUpdate> updates_;   // as biases_
-  RowList raw_rows_;                    // by output row; with several ranks
-  RowList adjusted_rows_;               // by sample; with several ranks
-  std::vector<Reset> resets_;
-  std::vector<uint32_t> words_;  // [shard.vocab], zeros between admissions
+  SamplingLists lists_;
 };
 
 }  // namespace yoio
