@@ -26,9 +26,9 @@ struct Shard {
   int kv_head_begin = 0;
   int ffn = 0;
   int ffn_begin = 0;
-  int vocab = 0;  // rows of this rank; the last ranks may hold fewer than the others, or none
+  int vocab = 0;  // rows of this rank; the last rank may hold fewer than the others
   int vocab_begin = 0;
-  int vocab_stride = 0;  // rows of every rank but perhaps the last ones; a multiple of 8 with several ranks
+  int vocab_stride = 0;  // rows of every rank but perhaps the last
 
   // INVALID_ARGUMENT naming the count that `world` does not divide.
   static absl::StatusOr<Shard> Make(const ModelConfig& config, int rank, int world);
