@@ -21,7 +21,7 @@ namespace yoio {
 // In order (docs/architecture.md, "Sampling"): log-probabilities from the raw logits; repetition penalty over
 // prompt and output (divide positive, multiply negative); frequency and presence penalties over output; bias;
 // ban of stop ids below min_tokens; then the draw of kernels/draw.h: temperature; top-k, top-p, min-p, each
-// on the renormalised rest; argmax(logit / T + Gumbel noise), the noise by Philox4x32-10 keyed by (seed,
+// on the renormalised rest; argmax(logit + T * Gumbel noise), the noise by Philox4x32-10 keyed by (seed,
 // sample index, output position, token id). T = 0 is greedy, ties to the lowest id.
 //
 // What that leaves open:
