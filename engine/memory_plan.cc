@@ -80,7 +80,7 @@ absl::StatusOr<Sizing> PlanMemory(const EngineOptions& options, const ModelConfi
   memory.weight_bytes = Weights::Bytes(config, shard);
   memory.activation_bytes =
       Activations::Bytes(config, shard, sizing.limits, sizing.max_model_len, backend.activation_type()) +
-      Sampler::Bytes(config.vocab_size, options.max_sequences, sizing.limits.max_output_rows);
+      Sampler::Bytes(shard, config.vocab_size, options.max_sequences, sizing.limits.max_output_rows);
   memory.bytes_per_ring = BytesPerRing(config, shard, backend.activation_type());
   const int64_t block_bytes = BytesPerBlock(config, shard, backend.activation_type());
   memory.bytes_per_cached_token = block_bytes / kBlockTokens;

@@ -1,4 +1,4 @@
-// One rank: its weights, its share of the cache, its model, and on rank 0 the sampler.
+// One rank: its weights, its share of the cache, its model and its sampler.
 #ifndef YOIO_ENGINE_WORKER_H_
 #define YOIO_ENGINE_WORKER_H_
 
@@ -49,8 +49,8 @@ class Worker {
   // A step under way and the host memory it uses.
   struct Step {
     std::shared_ptr<const StepPlan> plan;
-    kernels::Buffer ids;     // [max samples] int32
-    Sampler::Step sampling;  // rank 0
+    kernels::Buffer ids;  // [max samples] int32
+    Sampler::Step sampling;
     std::unique_ptr<kernels::Event> end;
   };
 
@@ -64,11 +64,11 @@ class Worker {
   std::unique_ptr<Weights> weights_;
   std::unique_ptr<KvCache> cache_;
   std::unique_ptr<Model> model_;
-  std::unique_ptr<Sampler> sampler_;  // rank 0
-  kernels::Buffer samples_;           // device, [max samples] int32: the ids of the last step, on every rank
-  std::vector<Step> steps_;           // [depth]
-  std::deque<Step*> under_way_;       // oldest first
-  size_t next_ = 0;                   // which of steps_ Begin takes
+  std::unique_ptr<Sampler> sampler_;
+  kernels::Buffer samples_;      // device, [max samples] int32: the ids of the last step, on every rank
+  std::vector<Step> steps_;      // [depth]
+  std::deque<Step*> under_way_;  // oldest first
+  size_t next_ = 0;              // which of steps_ Begin takes
 };
 
 }  // namespace yoio

@@ -65,8 +65,9 @@ __device__ T WarpJoin(T value) {
 // Values are of a type T of 16 bytes whose T Join(T) is associative and commutative to the bit.
 //
 // Between blocks, values are stored straight into the slots of the reader, and each store reports its bytes
-// to a barrier there: no fence, and one trip. There are two sets of slots. Whoever writes one of them again
-// has seen the values of the other set, which readers of the first hand out when they have read.
+// to a barrier there: no fence, and one trip. There are two sets of slots, used in turn. Whoever writes one
+// of them again has seen the values of the other set, which readers of the first hand out when they have
+// read.
 class ClusterJoin {
  public:
   struct alignas(16) Slot {
@@ -74,7 +75,7 @@ class ClusterJoin {
   };
   struct Memory {
     Slot of_cluster[2][kClusterBlocks * kClusterWarps];
-    Slot of_block[kClusterWarps];
+    Slot of_block[2][kClusterWarps];
     uint64_t arrivals[2];
   };
 
@@ -110,15 +111,16 @@ class ClusterJoin {
     return WarpJoin(value);
   }
 
-  // There has to be a reduction over the cluster between two of these.
+  // Slots in turn here too: the barrier of the call between keeps writers of a set behind its last readers.
   template <typename T>
   __device__ T OfBlock(T value) {
     static_assert(sizeof(T) == sizeof(Slot));
+    Slot* slots = memory_.of_block[block_joins_++ % 2];
     value = WarpJoin(value);
-    if (Lane() == 0) memory_.of_block[Warp()] = std::bit_cast<Slot>(value);
+    if (Lane() == 0) slots[Warp()] = std::bit_cast<Slot>(value);
     __syncthreads();
-    value = std::bit_cast<T>(memory_.of_block[0]);
-    for (int i = 1; i < kClusterWarps; ++i) value = value.Join(std::bit_cast<T>(memory_.of_block[i]));
+    value = std::bit_cast<T>(slots[0]);
+    for (int i = 1; i < kClusterWarps; ++i) value = value.Join(std::bit_cast<T>(slots[i]));
     return value;
   }
 
@@ -168,7 +170,8 @@ class ClusterJoin {
 #endif
 
   Memory& memory_;
-  unsigned joins_ = 0;
+  unsigned joins_ = 0;  // over the cluster
+  unsigned block_joins_ = 0;
 };
 
 }  // namespace yoio::kernels::cuda
