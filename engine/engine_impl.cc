@@ -31,6 +31,8 @@ EngineImpl::EngineImpl(EngineParts parts)
       text_pool_(parts_.options.text_threads, kTextQueue) {
   PublishLoad();
   thread_ = std::thread([this] { Run(); });
+  // An engine that has nothing to do learns of it too.
+  parts_.leader->OnFailure([this](const absl::Status& reason) { mailbox_.Post(FailureCommand{reason}); });
 }
 
 EngineImpl::~EngineImpl() {
@@ -41,6 +43,7 @@ EngineImpl::~EngineImpl() {
   registry_.WaitUntilEmpty(TimePoint::max());  // those still tokenizing included
   mailbox_.Close();
   thread_.join();
+  parts_.leader->OnFailure(nullptr);
 }
 
 // --- Any thread ---
@@ -167,19 +170,19 @@ void EngineImpl::Run() {
     StepPlan plan = scheduler_.Next(Clock::now());
     const bool idle = plan.empty();
     if (!idle) {
-      parts_.workers->Submit(std::move(plan));
+      parts_.leader->Submit(std::move(plan));
       ++under_way;
     }
     const bool nothing_to_do = idle && under_way == 0;
     if (under_way == parts_.depth || (idle && !nothing_to_do)) {
-      Deliver(parts_.workers->Wait());
+      Deliver(parts_.leader->Wait());
       --under_way;
     }
     ForgetRetired();
     PublishLoad();
     if (nothing_to_do) mailbox_.WaitUntil(next_look);
   }
-  for (; under_way > 0; --under_way) Deliver(parts_.workers->Wait());
+  for (; under_way > 0; --under_way) Deliver(parts_.leader->Wait());
   ForgetRetired();
 }
 
@@ -224,6 +227,10 @@ void EngineImpl::Handle(CancelCommand command) {
 void EngineImpl::Handle(CancelAllCommand command) {
   refusal_ = std::move(command.reason);
   FailAll(refusal_);
+}
+
+void EngineImpl::Handle(FailureCommand command) {
+  if (!dead_) Die(std::move(command.reason));
 }
 
 TimePoint EngineImpl::Police(TimePoint now) {

@@ -11,38 +11,35 @@
 
 #include "absl/container/flat_hash_map.h"
 #include "engine/engine.h"
+#include "engine/leader.h"
 #include "engine/live_request.h"
 #include "engine/mailbox.h"
+#include "engine/node.h"
 #include "engine/registry.h"
 #include "engine/scheduler.h"
 #include "engine/text_pool.h"
 #include "engine/tokenizer/tokenizer.h"
-#include "engine/worker_group.h"
 
 namespace yoio {
 
 // What Engine::Create has put together.
 struct EngineParts {
   EngineOptions options;
-  std::unique_ptr<ModelConfig> config;
   ModelInfo model;
   Limits limits;
   MemoryPlan memory;
   int depth = 1;
   SchedulerOptions scheduler;
   std::unique_ptr<Tokenizer> tokenizer;  // may be null
-  std::unique_ptr<kernels::Backend> backend;
-  std::unique_ptr<WorkerGroup> workers;
+  std::unique_ptr<Node> node;
+  std::unique_ptr<Leader> leader;
 };
-
-// As Engine::Create, on a backend that the caller has made.
-absl::StatusOr<std::unique_ptr<Engine>> CreateEngine(const EngineOptions& options,
-                                                     std::unique_ptr<kernels::Backend> backend);
 
 class EngineImpl : public Engine {
  public:
   explicit EngineImpl(EngineParts parts);
-  // Ends whatever lives with UNAVAILABLE and joins.
+  // Ends whatever lives with UNAVAILABLE and joins. Blocks as long as a rank of this process is stuck: an
+  // engine that has failed is left by the end of the process.
   ~EngineImpl() override;
 
   absl::Status Submit(Request request, std::shared_ptr<Outbox> outbox) override;
@@ -70,6 +67,7 @@ class EngineImpl : public Engine {
   void Handle(StopCommand command);
   void Handle(CancelCommand command);
   void Handle(CancelAllCommand command);
+  void Handle(FailureCommand command);
   // Deadlines, budgets, slow readers; returns when to look again.
   TimePoint Police(TimePoint now);
   void ReportProgress(LiveRequest& live, TimePoint now);

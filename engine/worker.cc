@@ -11,7 +11,8 @@ absl::StatusOr<std::unique_ptr<Worker>> Worker::Create(const WorkerOptions& opti
   auto worker = std::unique_ptr<Worker>(new Worker(options));
   const ModelConfig& config = *options.config;
   Communicator& comm = *options.comm;
-  YOIO_ASSIGN_OR_RETURN(const Shard shard, Shard::Make(config, comm.rank(), comm.world()));
+  YOIO_ASSIGN_OR_RETURN(const Shard shard,
+                        Shard::Make(config, comm.rank(), comm.world(), options.index_by_rows));
   YOIO_ASSIGN_OR_RETURN(worker->stream_, options.backend->NewStream(options.threads));
   if (options.checkpoint != nullptr) {
     YOIO_ASSIGN_OR_RETURN(worker->weights_,
@@ -32,6 +33,11 @@ absl::StatusOr<std::unique_ptr<Worker>> Worker::Create(const WorkerOptions& opti
                                          .vocab = config.vocab_size,
                                          .max_sequences = options.sizing.cache.max_sequences,
                                          .max_output_rows = options.sizing.limits.max_output_rows}));
+  if (options.check_index && !config.plan.indexers.empty()) {
+    YOIO_ASSIGN_OR_RETURN(worker->index_check_, IndexCheck::Create({.backend = options.backend,
+                                                                    .stream = worker->stream_.get(),
+                                                                    .comm = options.comm}));
+  }
   YOIO_RETURN_IF_ERROR(worker->AllocateSteps());
   worker->model_ = std::make_unique<Model>(ModelParts{.config = &config,
                                                       .shard = shard,
@@ -82,6 +88,10 @@ absl::Status Worker::Queue(Step& step) {
   YOIO_RETURN_IF_ERROR(model_->Forward(plan, [&](int first_row, int num_rows, const float* logits) {
     return sampler_->Read(first_row, num_rows, logits, samples_.As<int32_t>());
   }));
+  if (index_check_ != nullptr && !plan.output_tokens.empty()) {
+    const int num_rows = static_cast<int>(plan.output_tokens.size());
+    YOIO_RETURN_IF_ERROR(index_check_->Run(plan.step, model_->last_index(), num_rows));
+  }
   // Every rank learns what was drawn: the next plan may name it by row.
   YOIO_RETURN_IF_ERROR(sampler_->End(step.sampling, samples_.As<int32_t>()));
   const size_t bytes = plan.samples.size() * sizeof(int32_t);

@@ -10,6 +10,7 @@
 #include "absl/status/statusor.h"
 #include "engine/checkpoint/safetensors.h"
 #include "engine/comm/communicator.h"
+#include "engine/index_check.h"
 #include "engine/memory_plan.h"
 #include "engine/model/model.h"
 #include "engine/sampler.h"
@@ -25,6 +26,8 @@ struct WorkerOptions {
   kernels::Backend* backend = nullptr;   // outlives the worker
   Communicator* comm = nullptr;          // this rank's; outlives the worker
   int threads = 1;                       // this rank's share
+  bool index_by_rows = false;            // as --index-sharding says
+  bool check_index = false;              // a step fails, INTERNAL, when the ranks' indexes differ
   Weights::Progress progress = nullptr;  // called on the rank's thread
 };
 
@@ -65,6 +68,7 @@ class Worker {
   std::unique_ptr<KvCache> cache_;
   std::unique_ptr<Model> model_;
   std::unique_ptr<Sampler> sampler_;
+  std::unique_ptr<IndexCheck> index_check_;  // with check_index, where the model has an index
   kernels::Buffer samples_;      // device, [max samples] int32: the ids of the last step, on every rank
   std::vector<Step> steps_;      // [depth]
   std::deque<Step*> under_way_;  // oldest first

@@ -29,7 +29,8 @@ struct Shard {
   int vocab = 0;  // rows of this rank; the last rank may hold fewer than the others
   int vocab_begin = 0;
   int index_ranks = 1;   // the first so many ranks index: rank 0 all rows, or all ranks a part of them each
-  int vocab_stride = 0;  // rows of every rank but perhaps the last, and what a row of its logits takes
+  int vocab_stride = 0;  // rows of every rank but perhaps the last ones, and what a row of its logits takes; a
+                         // multiple of 8 with several ranks
 
   // Whether this rank holds index keys and the weights of indexers.
   bool indexes() const { return rank < index_ranks; }

@@ -2,6 +2,8 @@
 
 #include <limits>
 #include <string>
+#include <utility>
+#include <vector>
 
 #include "base/host_resources.h"
 #include "engine/checkpoint/config.h"
@@ -16,9 +18,12 @@ using testing::HasSubstr;
 // 2 + 2 layers, 4 heads of 16, window 24, index dim 16, 4096 positions, vocabulary 256.
 ModelConfig Micro() { return *ReadModelConfig(YOIO_SOURCE_DIR "/tests/golden/micro", ""); }
 
-kernels::Backend& Cpu() {
-  static const auto& backend = *new auto(kernels::MakeBackend(kernels::DeviceKind::kCpu, 0));
-  return **backend;
+// Ranks on a CPU that has `available` bytes for each of them.
+DeviceMemory Cpu(std::vector<int64_t> available = {int64_t{1} << 40}) {
+  return {.device = "cpu",
+          .activations = kernels::DType::kF32,
+          .asynchronous = false,
+          .available = std::move(available)};
 }
 
 // Floats of one token in one store: K and V of every head.
@@ -112,6 +117,34 @@ TEST(MemoryPlanTest, RanksShareEverythingButTheIndexKeys) {
   EXPECT_EQ(shared.bytes_per_cached_token, (kStoreWidth / 4 + 16) * 4);
   EXPECT_LT(shared.weight_bytes, alone.weight_bytes);
   EXPECT_EQ(shared.threads, 4) << "one for each rank at least";
+}
+
+TEST(MemoryPlanTest, TheRankWithTheLeastRoomDecides) {
+  EngineOptions options = Options(0);
+  options.tensor_parallel_size = 2;
+  const auto blocks = [&](std::vector<int64_t> available) {
+    const auto sizing = PlanMemory(options, Micro(), Cpu(std::move(available)));
+    EXPECT_TRUE(sizing.ok()) << sizing.status();
+    return sizing->cache.num_blocks;
+  };
+  constexpr int64_t kMuch = int64_t{1} << 30, kLittle = 4 << 20;
+  const int32_t most = blocks({kMuch, kMuch});
+  EXPECT_EQ(most, 4 * 4096 / 64) << "this model is small";
+  const int32_t first = blocks({kLittle, kMuch}), second = blocks({kMuch, kLittle});
+  EXPECT_LT(second, most);
+  EXPECT_LT(first, second) << "rank 0 has the index keys to carry too";
+  EXPECT_EQ(blocks({kLittle, kLittle}), first);
+  options.index_sharding = IndexSharding::kRows;
+  EXPECT_LT(blocks({kMuch, kLittle}), second) << "all carry them";
+}
+
+TEST(MemoryPlanTest, ARankWithoutRoomIsNamed) {
+  EngineOptions options = Options(0);
+  options.tensor_parallel_size = 2;
+  const auto sizing = PlanMemory(options, Micro(), Cpu({int64_t{1} << 30, 1000}));
+  EXPECT_EQ(sizing.status().code(), absl::StatusCode::kResourceExhausted);
+  EXPECT_THAT(std::string(sizing.status().message()), testing::StartsWith("rank 1 of 2 needs "));
+  EXPECT_THAT(std::string(sizing.status().message()), HasSubstr("only 1000 bytes"));
 }
 
 TEST(MemoryPlanTest, WorldSizesThatDoNotDivideTheModel) {
