@@ -1,4 +1,5 @@
-// Engine::Create: from a checkpoint directory to an engine that waits for its first request.
+#include "engine/create.h"
+
 #include <filesystem>
 #include <utility>
 
@@ -7,7 +8,9 @@
 #include "engine/checkpoint/config.h"
 #include "engine/checkpoint/safetensors.h"
 #include "engine/engine_impl.h"
+#include "engine/leader.h"
 #include "engine/memory_plan.h"
+#include "engine/node.h"
 
 namespace yoio {
 namespace {
@@ -42,76 +45,19 @@ ModelInfo Describe(const EngineOptions& options, const ModelConfig& config, cons
           .default_max_tokens = options.default_max_tokens};
 }
 
-// The device that the options name. With `auto` that is a GPU that this build can use and on which the model
-// fits, else the CPU.
-absl::StatusOr<std::unique_ptr<kernels::Backend>> ChooseDevice(const EngineOptions& options,
-                                                               const ModelConfig& config) {
-  if (options.device == Device::kCpu) return kernels::MakeBackend(kernels::DeviceKind::kCpu, 0);
-  auto gpu = kernels::MakeBackend(kernels::DeviceKind::kCuda, 0);
-  if (gpu.ok() && options.tensor_parallel_size > 1) {
-    gpu =
-        absl::FailedPreconditionError(absl::StrCat("--tensor-parallel-size on ", std::string((*gpu)->name()),
-                                                   ": expected 1, got ", options.tensor_parallel_size));
-  }
-  if (options.device == Device::kCuda) return gpu;
-  absl::Status refusal = gpu.status();
-  if (gpu.ok()) refusal = PlanMemory(options, config, **gpu).status();
-  if (gpu.ok() && !absl::IsResourceExhausted(refusal)) return gpu;
-  if (!absl::IsUnimplemented(refusal) && options.on_fallback) options.on_fallback(refusal);
-  return kernels::MakeBackend(kernels::DeviceKind::kCpu, 0);
-}
-
-}  // namespace
-
-absl::StatusOr<MemoryPlan> Engine::DryRun(const EngineOptions& options) {
-  YOIO_ASSIGN_OR_RETURN(const ModelConfig config,
-                        ReadModelConfig(options.model_dir, options.config_override));
-  YOIO_ASSIGN_OR_RETURN(const auto backend, ChooseDevice(options, config));
-  YOIO_ASSIGN_OR_RETURN(const Sizing sizing, PlanMemory(options, config, *backend));
-  if (options.load_format != LoadFormat::kDummy) {
-    YOIO_RETURN_IF_ERROR(Checkpoint::Open(options.model_dir).status());
-  }
-  return sizing.memory;
-}
-
-absl::StatusOr<std::unique_ptr<Engine>> Engine::Create(const EngineOptions& options) {
-  YOIO_ASSIGN_OR_RETURN(const ModelConfig config,
-                        ReadModelConfig(options.model_dir, options.config_override));
-  YOIO_ASSIGN_OR_RETURN(auto backend, ChooseDevice(options, config));
-  return CreateEngine(options, std::move(backend));
-}
-
-absl::StatusOr<std::unique_ptr<Engine>> CreateEngine(const EngineOptions& options,
-                                                     std::unique_ptr<kernels::Backend> backend) {
+absl::StatusOr<std::unique_ptr<Engine>> Build(const EngineOptions& options, Node node) {
   EngineParts parts;
   parts.options = options;
-  parts.backend = std::move(backend);
-  YOIO_ASSIGN_OR_RETURN(ModelConfig config, ReadModelConfig(options.model_dir, options.config_override));
-  parts.config = std::make_unique<ModelConfig>(std::move(config));
+  parts.node = std::make_unique<Node>(std::move(node));
+  const ModelConfig& config = *parts.node->config;
   YOIO_ASSIGN_OR_RETURN(const SamplingParams defaults, ReadSamplingDefaults(options.model_dir));
-  YOIO_ASSIGN_OR_RETURN(parts.tokenizer, LoadTokenizer(options, *parts.config));
-  std::unique_ptr<Checkpoint> checkpoint;
-  if (options.load_format != LoadFormat::kDummy) {
-    YOIO_ASSIGN_OR_RETURN(checkpoint, Checkpoint::Open(options.model_dir));
-  }
-  YOIO_ASSIGN_OR_RETURN(const Sizing sizing, PlanMemory(options, *parts.config, *parts.backend));
-  parts.depth = sizing.limits.depth;
-  WorkerGroupOptions workers{.worker = {.config = parts.config.get(),
-                                        .checkpoint = checkpoint.get(),
-                                        .sizing = sizing,
-                                        .backend = parts.backend.get()},
-                             .world = options.tensor_parallel_size,
-                             .threads = sizing.memory.threads};
-  if (options.on_progress) {
-    workers.worker.progress = [&options](int64_t done, int64_t total) {
-      options.on_progress("loading weights", done, total);
-    };
-  }
-  YOIO_ASSIGN_OR_RETURN(parts.workers, WorkerGroup::Create(workers));
-
+  YOIO_ASSIGN_OR_RETURN(parts.tokenizer, LoadTokenizer(options, config));
+  YOIO_ASSIGN_OR_RETURN(parts.leader, Leader::Create(options, *parts.node));
+  const Sizing& sizing = parts.leader->sizing();
   parts.memory = sizing.memory;
-  parts.model =
-      Describe(options, *parts.config, sizing, defaults, checkpoint.get(), parts.tokenizer != nullptr);
+  parts.depth = sizing.limits.depth;
+  const std::unique_ptr<Checkpoint> checkpoint = *std::move(parts.node->checkpoint);  // goes: all is loaded
+  parts.model = Describe(options, config, sizing, defaults, checkpoint.get(), parts.tokenizer != nullptr);
   parts.limits = {.max_request_bytes = options.max_request_bytes,
                   .max_sequences = options.max_sequences,
                   .max_step_tokens = sizing.limits.max_step_tokens,
@@ -122,6 +68,26 @@ absl::StatusOr<std::unique_ptr<Engine>> CreateEngine(const EngineOptions& option
                      .max_step_tokens = sizing.limits.max_step_tokens,
                      .max_output_rows = sizing.limits.max_output_rows};
   return std::make_unique<EngineImpl>(std::move(parts));
+}
+
+}  // namespace
+
+absl::StatusOr<MemoryPlan> Engine::DryRun(const EngineOptions& options) {
+  YOIO_ASSIGN_OR_RETURN(const Node node, OpenNode(options));
+  YOIO_ASSIGN_OR_RETURN(const Sizing sizing, PlanMemory(options, *node.config, node.memory));
+  YOIO_RETURN_IF_ERROR(ChooseCommunicator(options, node.devices.kind()).status());
+  YOIO_RETURN_IF_ERROR(node.checkpoint.status());
+  return sizing.memory;
+}
+
+absl::StatusOr<std::unique_ptr<Engine>> Engine::Create(const EngineOptions& options) {
+  YOIO_ASSIGN_OR_RETURN(Node node, OpenNode(options));
+  return Build(options, std::move(node));
+}
+
+absl::StatusOr<std::unique_ptr<Engine>> CreateEngine(const EngineOptions& options, Devices devices) {
+  YOIO_ASSIGN_OR_RETURN(Node node, OpenNode(options, std::move(devices)));
+  return Build(options, std::move(node));
 }
 
 }  // namespace yoio

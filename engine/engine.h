@@ -60,6 +60,10 @@ struct EngineOptions {
   // Told why Device::kAuto takes the CPU, unless this build knows of nothing else. Called while Create or
   // DryRun blocks, from their thread. May be empty.
   std::function<void(const absl::Status& reason)> on_fallback;
+  // Told why somebody who knocked at the doorway was turned away, when that is no reason for the engine to
+  // end: a second follower of one node, say. Called by a thread of the engine. May be empty.
+  std::function<void(const absl::Status& reason)> on_refusal;
+  bool check_index = false;  // all ranks compare their indexes in every step, at some cost: for tests
 };
 
 // What the engine found in config.json, generation_config.json and tokenizer.json.

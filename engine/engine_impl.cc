@@ -167,19 +167,19 @@ void EngineImpl::Run() {
     StepPlan plan = scheduler_.Next(Clock::now());
     const bool idle = plan.empty();
     if (!idle) {
-      parts_.workers->Submit(std::move(plan));
+      parts_.leader->Submit(std::move(plan));
       ++under_way;
     }
     const bool nothing_to_do = idle && under_way == 0;
     if (under_way == parts_.depth || (idle && !nothing_to_do)) {
-      Deliver(parts_.workers->Wait());
+      Deliver(parts_.leader->Wait());
       --under_way;
     }
     ForgetRetired();
     PublishLoad();
     if (nothing_to_do) mailbox_.WaitUntil(next_look);
   }
-  for (; under_way > 0; --under_way) Deliver(parts_.workers->Wait());
+  for (; under_way > 0; --under_way) Deliver(parts_.leader->Wait());
   ForgetRetired();
 }
 

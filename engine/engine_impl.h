@@ -11,33 +11,29 @@
 
 #include "absl/container/flat_hash_map.h"
 #include "engine/engine.h"
+#include "engine/leader.h"
 #include "engine/live_request.h"
 #include "engine/mailbox.h"
+#include "engine/node.h"
 #include "engine/registry.h"
 #include "engine/scheduler.h"
 #include "engine/text_pool.h"
 #include "engine/tokenizer/tokenizer.h"
-#include "engine/worker_group.h"
 
 namespace yoio {
 
 // What Engine::Create has put together.
 struct EngineParts {
   EngineOptions options;
-  std::unique_ptr<ModelConfig> config;
   ModelInfo model;
   Limits limits;
   MemoryPlan memory;
   int depth = 1;
   SchedulerOptions scheduler;
   std::unique_ptr<Tokenizer> tokenizer;  // may be null
-  std::unique_ptr<kernels::Backend> backend;
-  std::unique_ptr<WorkerGroup> workers;
+  std::unique_ptr<Node> node;
+  std::unique_ptr<Leader> leader;
 };
-
-// As Engine::Create, on a backend that the caller has made.
-absl::StatusOr<std::unique_ptr<Engine>> CreateEngine(const EngineOptions& options,
-                                                     std::unique_ptr<kernels::Backend> backend);
 
 class EngineImpl : public Engine {
  public:

@@ -4,10 +4,10 @@
 #include <limits>
 
 #include "absl/strings/str_format.h"
-#include "base/host_resources.h"
 #include "base/status.h"
 #include "engine/model/activations.h"
 #include "engine/model/weights.h"
+#include "engine/node_ranks.h"
 #include "engine/sampler.h"
 
 namespace yoio {
@@ -44,26 +44,16 @@ absl::Status CheckOptions(const EngineOptions& options, const ModelConfig& confi
   return absl::OkStatus();
 }
 
-}  // namespace
-
-int32_t MemoryPlan::SequencesThatFit(int32_t tokens) const {
-  return std::min(max_sequences, global_blocks / std::max(1, BlocksFor(tokens)));
-}
-
-absl::StatusOr<Sizing> PlanMemory(const EngineOptions& options, const ModelConfig& config,
-                                  kernels::Backend& backend) {
-  YOIO_RETURN_IF_ERROR(CheckOptions(options, config));
-  // Rank 0 carries the index keys beside its share: it sets the number of blocks for all.
-  YOIO_ASSIGN_OR_RETURN(const Shard shard, Shard::Make(config, 0, options.tensor_parallel_size));
-  const int world = options.tensor_parallel_size;
+// What does not depend on the memory that there is. The rest of it is filled in by the others.
+absl::StatusOr<Sizing> SizeSteps(const EngineOptions& options, const ModelConfig& config,
+                                 const DeviceMemory& devices) {
   Sizing sizing;
   sizing.max_model_len = options.max_model_len > 0 ? options.max_model_len : config.max_position_embeddings;
-  const bool asynchronous = backend.captures();
   sizing.limits.max_step_tokens = options.max_step_tokens > 0 ? options.max_step_tokens
-                                  : asynchronous              ? kGpuStepTokens
+                                  : devices.asynchronous      ? kGpuStepTokens
                                                               : kCpuStepTokens;
   sizing.limits.max_output_rows = std::min(options.max_output_rows, sizing.limits.max_step_tokens);
-  sizing.limits.depth = options.pipeline_depth > 0 ? options.pipeline_depth : asynchronous ? 2 : 1;
+  sizing.limits.depth = options.pipeline_depth > 0 ? options.pipeline_depth : devices.asynchronous ? 2 : 1;
   sizing.cache.max_sequences = options.max_sequences;
   sizing.cache.ring_tokens = CacheGeometry::RingTokens(config.plan);
   const int32_t most_rings = kMostTokens / std::max(1, sizing.cache.ring_tokens);
@@ -71,60 +61,100 @@ absl::StatusOr<Sizing> PlanMemory(const EngineOptions& options, const ModelConfi
     return absl::InvalidArgumentError(
         absl::StrFormat("--max-sequences must be at most %d, got %d", most_rings, options.max_sequences));
   }
+  return sizing;
+}
 
-  MemoryPlan& memory = sizing.memory;
-  memory.device = std::string(backend.name());
-  memory.ranks = world;
-  memory.threads = std::max(world, options.threads > 0 ? options.threads : AvailableThreads());
-  memory.max_sequences = options.max_sequences;
-  memory.weight_bytes = Weights::Bytes(config, shard);
-  memory.activation_bytes =
-      Activations::Bytes(config, shard, sizing.limits, sizing.max_model_len, backend.activation_type()) +
-      Sampler::Bytes(config.vocab_size, options.max_sequences, sizing.limits.max_output_rows);
-  memory.bytes_per_ring = BytesPerRing(config, shard, backend.activation_type());
-  const int64_t block_bytes = BytesPerBlock(config, shard, backend.activation_type());
-  memory.bytes_per_cached_token = block_bytes / kBlockTokens;
+// What one rank needs, in bytes.
+struct RankNeeds {
+  int64_t weights;
+  int64_t activations;
+  int64_t ring;   // of one sequence
+  int64_t block;  // of the global group
+};
 
-  int64_t cache_bytes = options.kv_cache_bytes;
-  if (cache_bytes == 0) {
-    YOIO_ASSIGN_OR_RETURN(const int64_t available, backend.AvailableBytes());
-    const int64_t needed = memory.weight_bytes + memory.activation_bytes;
-    cache_bytes = available / world - needed;
-    if (cache_bytes <= 0) {
-      return absl::ResourceExhaustedError(absl::StrFormat(
-          "%d rank(s) need %d bytes each for weights and activations, but after a reserve only %d bytes are "
-          "available on %s: use a smaller model or a larger machine, or lower --max-step-tokens",
-          world, needed, available, memory.device));
-    }
-  }
-  const int64_t ring_bytes = memory.bytes_per_ring * options.max_sequences;
-  const int64_t left = cache_bytes - ring_bytes;
+absl::StatusOr<RankNeeds> NeedsOf(int rank, const EngineOptions& options, const ModelConfig& config,
+                                  const Sizing& sizing, kernels::DType type) {
+  YOIO_ASSIGN_OR_RETURN(const Shard shard, Shard::Make(config, rank, options.tensor_parallel_size));
+  const int64_t sampler =
+      rank == 0 ? Sampler::Bytes(config.vocab_size, options.max_sequences, sizing.limits.max_output_rows) : 0;
+  return RankNeeds{
+      .weights = Weights::Bytes(config, shard),
+      .activations = Activations::Bytes(config, shard, sizing.limits, sizing.max_model_len, type) + sampler,
+      .ring = BytesPerRing(config, shard, type),
+      .block = BytesPerBlock(config, shard, type)};
+}
+
+// What a rank's cache may take.
+absl::StatusOr<int64_t> CacheBytes(int rank, const EngineOptions& options, const RankNeeds& needs,
+                                   const DeviceMemory& devices) {
+  if (options.kv_cache_bytes > 0) return options.kv_cache_bytes;
+  const int64_t needed = needs.weights + needs.activations;
+  const int64_t available = devices.available[rank];
+  if (available > needed) return available - needed;
+  return absl::ResourceExhaustedError(absl::StrFormat(
+      "rank %d of %d needs %d bytes for weights and activations, but after a reserve only %d bytes are its "
+      "own on %s: use a smaller model or a larger machine, or lower --max-step-tokens",
+      rank, options.tensor_parallel_size, needed, available, devices.device));
+}
+
+// How many blocks fit into a rank's cache beside the rings.
+absl::StatusOr<int64_t> BlocksOf(int64_t cache_bytes, const EngineOptions& options, const RankNeeds& needs) {
+  const int64_t left = cache_bytes - needs.ring * options.max_sequences;
+  const int64_t blocks = needs.block == 0 ? kMostTokens : left / needs.block;
+  if (left > 0 && blocks >= 1) return blocks;
+  return absl::ResourceExhaustedError(
+      absl::StrFormat("the cache has %d bytes per rank, but %d window rings of %d bytes and one block of %d "
+                      "bytes do not fit: lower --max-sequences or raise --kv-cache-bytes",
+                      cache_bytes, options.max_sequences, needs.ring, needs.block));
+}
+
+absl::Status TooLong(const Sizing& sizing, int32_t needed, int64_t blocks, int64_t cache_bytes) {
+  return absl::ResourceExhaustedError(absl::StrFormat(
+      "one sequence of --max-model-len %d needs %d cache blocks, but only %d fit into %d bytes "
+      "per rank: lower --max-model-len to at most %d or raise --kv-cache-bytes",
+      sizing.max_model_len, needed, blocks, cache_bytes, blocks * kBlockTokens));
+}
+
+}  // namespace
+
+int32_t MemoryPlan::SequencesThatFit(int32_t tokens) const {
+  return std::min(max_sequences, global_blocks / std::max(1, BlocksFor(tokens)));
+}
+
+absl::StatusOr<Sizing> PlanMemory(const EngineOptions& options, const ModelConfig& config,
+                                  const DeviceMemory& devices) {
+  YOIO_RETURN_IF_ERROR(CheckOptions(options, config));
+  YOIO_ASSIGN_OR_RETURN(const NodeRanks ranks, CheckNodes(options, config));
+  YOIO_ASSIGN_OR_RETURN(Sizing sizing, SizeSteps(options, config, devices));
   const int32_t whole = BlocksFor(sizing.max_model_len);
   // More blocks than all sequences can fill would never be used.
-  const int64_t useful =
+  int64_t blocks =
       std::min<int64_t>(static_cast<int64_t>(whole) * options.max_sequences, kMostTokens / kBlockTokens);
-  const int64_t blocks = block_bytes == 0 ? useful : std::min(useful, left / block_bytes);
-  if (left <= 0 || blocks < 1) {
-    return absl::ResourceExhaustedError(
-        absl::StrFormat("the cache has %d bytes per rank, but %d window rings of %d bytes and one block of "
-                        "%d bytes do not fit: "
-                        "lower --max-sequences or raise --kv-cache-bytes",
-                        cache_bytes, options.max_sequences, memory.bytes_per_ring, block_bytes));
+  int64_t tightest = 0;  // the cache of the rank that `blocks` are those of
+  for (int rank = 0; rank < static_cast<int>(devices.available.size()); ++rank) {
+    YOIO_ASSIGN_OR_RETURN(const RankNeeds needs, NeedsOf(rank, options, config, sizing, devices.activations));
+    YOIO_ASSIGN_OR_RETURN(const int64_t cache_bytes, CacheBytes(rank, options, needs, devices));
+    YOIO_ASSIGN_OR_RETURN(const int64_t fit, BlocksOf(cache_bytes, options, needs));
+    if (fit >= blocks) continue;
+    blocks = fit;
+    tightest = cache_bytes;
   }
-  if (blocks < whole) {
-    if (options.max_model_len > 0) {
-      return absl::ResourceExhaustedError(
-          absl::StrFormat("one sequence of --max-model-len %d needs %d cache blocks, but only %d fit into %d "
-                          "bytes per rank: lower "
-                          "--max-model-len to at most %d or raise --kv-cache-bytes",
-                          sizing.max_model_len, whole, blocks, cache_bytes, blocks * kBlockTokens));
-    }
-    sizing.max_model_len = static_cast<int32_t>(blocks * kBlockTokens);
-  }
+  if (blocks < whole && options.max_model_len > 0) return TooLong(sizing, whole, blocks, tightest);
+  if (blocks < whole) sizing.max_model_len = static_cast<int32_t>(blocks * kBlockTokens);
   sizing.cache.num_blocks = static_cast<int32_t>(blocks);
   sizing.cache.max_blocks_per_sequence = BlocksFor(sizing.max_model_len);
-  memory.global_blocks = static_cast<int32_t>(blocks);
-  memory.cache_bytes = blocks * block_bytes + ring_bytes;
+
+  YOIO_ASSIGN_OR_RETURN(const RankNeeds first, NeedsOf(0, options, config, sizing, devices.activations));
+  sizing.memory = {.device = devices.device,
+                   .threads = ThreadsOf(options, ranks),
+                   .ranks = ranks.world,
+                   .weight_bytes = first.weights,
+                   .activation_bytes = first.activations,
+                   .cache_bytes = blocks * first.block + first.ring * options.max_sequences,
+                   .bytes_per_cached_token = first.block / kBlockTokens,
+                   .bytes_per_ring = first.ring,
+                   .global_blocks = static_cast<int32_t>(blocks),
+                   .max_sequences = options.max_sequences};
   return sizing;
 }
 

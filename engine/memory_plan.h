@@ -2,11 +2,16 @@
 #ifndef YOIO_ENGINE_MEMORY_PLAN_H_
 #define YOIO_ENGINE_MEMORY_PLAN_H_
 
+#include <cstdint>
+#include <string>
+#include <vector>
+
 #include "absl/status/statusor.h"
 #include "engine/engine.h"
 #include "engine/model/kv_cache.h"
 #include "engine/model/plan.h"
 #include "engine/model/step_inputs.h"
+#include "kernels/backend.h"
 
 namespace yoio {
 
@@ -17,11 +22,19 @@ struct Sizing {
   int32_t max_model_len = 0;
 };
 
-// Divides `options.kv_cache_bytes`, or what the backend has available less weights and activations, between
-// rings and blocks. RESOURCE_EXHAUSTED or INVALID_ARGUMENT name the flag to change and the bytes that are
-// missing.
+// The devices of the ranks: all of one kind.
+struct DeviceMemory {
+  std::string device;              // its name
+  kernels::DType activations;      // their type
+  bool asynchronous;               // it works while the host goes on
+  std::vector<int64_t> available;  // bytes that each rank may take, from rank 0 on; not of ranks unknown yet
+};
+
+// Divides `options.kv_cache_bytes`, or what each rank may take less its weights and activations, between
+// rings and blocks; all ranks get as many blocks as the one with the least room. RESOURCE_EXHAUSTED or
+// INVALID_ARGUMENT name the flag to change and the bytes that are missing.
 absl::StatusOr<Sizing> PlanMemory(const EngineOptions& options, const ModelConfig& config,
-                                  kernels::Backend& backend);
+                                  const DeviceMemory& devices);
 
 }  // namespace yoio
 

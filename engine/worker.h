@@ -25,6 +25,7 @@ struct WorkerOptions {
   kernels::Backend* backend = nullptr;   // outlives the worker
   Communicator* comm = nullptr;          // this rank's; outlives the worker
   int threads = 1;                       // this rank's share
+  bool check_index = false;              // a step fails, INTERNAL, when the ranks' indexes differ
   Weights::Progress progress = nullptr;  // called on the rank's thread
 };
 

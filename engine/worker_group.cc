@@ -3,92 +3,173 @@
 #include <algorithm>
 #include <utility>
 
+#include "absl/strings/str_cat.h"
 #include "base/check.h"
 #include "base/status.h"
 
 namespace yoio {
+namespace {
 
-absl::StatusOr<std::unique_ptr<WorkerGroup>> WorkerGroup::Create(const WorkerGroupOptions& options) {
-  auto group = std::unique_ptr<WorkerGroup>(new WorkerGroup(options.worker.sizing.limits.depth));
-  const std::vector<kernels::Backend*> backends(options.world, options.worker.backend);
-  YOIO_ASSIGN_OR_RETURN(auto comms,
-                        MakeCommunicators({.world = options.world, .num_ranks = options.world}, backends));
-  group->ranks_.resize(options.world);
-  for (int rank = 0; rank < options.world; ++rank) {
-    group->ranks_[rank].comm = std::move(comms[rank]);
-    group->ranks_[rank].plans =
-        std::make_unique<BoundedQueue<std::shared_ptr<const StepPlan>>>(options.worker.sizing.limits.depth);
-  }
-  BoundedQueue<absl::Status> ready(options.world);
-  for (int rank = 0; rank < options.world; ++rank) {
-    WorkerOptions worker = options.worker;
-    worker.comm = group->ranks_[rank].comm.get();
-    const int spare = rank < options.threads % options.world ? 1 : 0;
-    worker.threads = std::max(1, options.threads / options.world + spare);
-    if (rank != 0) worker.progress = nullptr;
-    group->ranks_[rank].thread =
-        std::thread([group = group.get(), rank, worker, &ready] { group->RunRank(rank, worker, ready); });
-  }
-  absl::Status first_error;
-  for (int rank = 0; rank < options.world; ++rank) first_error.Update(*ready.Pop());
-  if (!first_error.ok()) return first_error;
-  return group;
+WatchdogOptions WatchWhom(const WorkerGroupOptions& options, std::function<void(absl::Status)> on_late) {
+  const GroupOptions& group = options.group;
+  return {.first_rank = options.watch_all ? 0 : group.first_rank,
+          .num_ranks = options.watch_all ? group.world : group.num_ranks,
+          .ranks_per_node = group.num_ranks,
+          .timeout = options.step_timeout,
+          .on_late = std::move(on_late)};
 }
 
-void WorkerGroup::RunRank(int rank, const WorkerOptions& options, BoundedQueue<absl::Status>& ready) {
-  auto worker = Worker::Create(options);
-  ready.Push(worker.status());  // `ready` may be gone from here on
-  if (!worker.ok()) return;
-  RunSteps(rank, **worker);
+}  // namespace
+
+WorkerGroup::WorkerGroup(const WorkerGroupOptions& options)
+    : options_(options),
+      ranks_(options.group.num_ranks),
+      results_(options.worker.sizing.limits.depth),
+      watchdog_(WatchWhom(options, [this](absl::Status late) { Fail(std::move(late)); })) {
+  YOIO_CHECK_EQ(options.backends.size(), ranks_.size());
+  // A process without rank 0 may lag one step behind those who submit.
+  for (Rank& rank : ranks_) {
+    rank.plans = std::make_unique<BoundedQueue<std::shared_ptr<const StepPlan>>>(
+        options.worker.sizing.limits.depth + 1);
+  }
+}
+
+WorkerGroup::~WorkerGroup() { Stop(TimePoint::max()); }
+
+absl::Status WorkerGroup::Start(TimePoint deadline) {
+  if (absl::Status met = Meet(); !met.ok()) {
+    Fail(std::move(met));
+    return failure();
+  }
+  const int count = options_.group.num_ranks;
+  BoundedQueue<absl::Status> ready(count);
+  {
+    MutexLock lock(mutex_);
+    running_ = count;
+  }
+  for (int index = 0; index < count; ++index) {
+    WorkerOptions worker = options_.worker;
+    worker.backend = options_.backends[index];
+    worker.comm = ranks_[index].comm;
+    worker.threads = std::max(1, options_.threads / count + (index < options_.threads % count ? 1 : 0));
+    if (index != 0) worker.progress = nullptr;
+    ranks_[index].thread = std::thread([this, index, worker, &ready] { RunRank(index, worker, ready); });
+  }
+  for (int loaded = 0; loaded < count; ++loaded) {
+    if (!ready.WaitUntil(deadline)) {
+      Fail(absl::DeadlineExceededError(
+          absl::StrCat(count - loaded, " of ", count, " ranks have not loaded within --load-timeout")));
+    }
+    if (absl::Status status = *ready.Pop(); !status.ok()) Fail(std::move(status));
+  }
+  return failure();
+}
+
+absl::Status WorkerGroup::Meet() {
+  YOIO_ASSIGN_OR_RETURN(auto comms, MakeCommunicators(options_.group, options_.backends));
+  for (size_t index = 0; index < ranks_.size(); ++index) ranks_[index].comm = comms[index].get();
+  MutexLock lock(mutex_);
+  comms_ = std::move(comms);
+  return failure_;
+}
+
+void WorkerGroup::RunRank(int index, const WorkerOptions& options, BoundedQueue<absl::Status>& ready) {
+  {
+    auto worker = Worker::Create(options);
+    if (!worker.ok()) Fail(worker.status());  // ranks that load may wait for this one
+    ready.Push(worker.status());              // `ready` may be gone from here on
+    if (worker.ok()) RunSteps(index, **worker);
+  }
+  MutexLock lock(mutex_);
+  --running_;
+  changed_.NotifyAll();
+}
+
+void WorkerGroup::RunSteps(int index, Worker& worker) {
+  absl::Status status = RunStepsUntilClosed(index, worker);
+  if (status.ok()) return;
+  Fail(std::move(status));
+  // Other ranks may be at work in this one's memory until all of them have ended.
+  while (ranks_[index].plans->Pop().has_value()) {
+  }
 }
 
 // Begins plans as they come and hands on results as they end. Without steps it sleeps; while a device works
-// it looks again and again, because a late look at an end is time without work, and a late plan too. After a
-// failure every plan is answered with it.
-void WorkerGroup::RunSteps(int rank, Worker& worker) {
-  auto& plans = *ranks_[rank].plans;
-  absl::Status failure;
+// it looks again and again, because a late look at an end is time without work, and a late plan too.
+absl::Status WorkerGroup::RunStepsUntilClosed(int index, Worker& worker) {
+  const int rank = options_.group.first_rank + index;
+  auto& plans = *ranks_[index].plans;
   int under_way = 0;
-  const auto hand_on = [&](absl::StatusOr<StepResult> result) {
-    --under_way;
-    if (rank == 0) results_.Push(std::move(result));
-  };
   for (;;) {
     auto plan = under_way == 0 ? plans.Pop() : plans.TryPop();
-    if (!plan.has_value() && under_way == 0) return;  // closed
+    if (!plan.has_value() && under_way == 0) return absl::OkStatus();  // closed
     if (plan.has_value()) {
       ++under_way;
-      if (failure.ok()) failure = worker.Begin(*std::move(plan));
+      YOIO_RETURN_IF_ERROR(worker.Begin(*std::move(plan)));
     }
-    const absl::StatusOr<bool> ended = failure.ok() ? worker.Ended() : failure;
-    if (!ended.ok()) {
-      failure = ended.status();
-      while (under_way > 0) hand_on(failure);
-    } else if (*ended) {
-      hand_on(worker.Take());
-    } else {
+    YOIO_RETURN_IF_ERROR(ranks_[index].comm->health());
+    YOIO_ASSIGN_OR_RETURN(const bool ended, worker.Ended());
+    if (!ended) {
       std::this_thread::yield();
+      continue;
     }
+    --under_way;
+    StepResult result = worker.Take();
+    const int64_t step = result.step;
+    if (rank == 0) results_.Push(std::move(result));
+    watchdog_.Ended(rank, step);
+    if (options_.on_ended) options_.on_ended(rank, step);
   }
 }
 
-WorkerGroup::~WorkerGroup() {
-  for (Rank& rank : ranks_) rank.plans->Close();
-  results_.Close();
+void WorkerGroup::Submit(std::shared_ptr<const StepPlan> plan) {
+  if (!failure().ok()) return;
+  watchdog_.Submitted(plan->step);
   for (Rank& rank : ranks_) {
-    if (rank.thread.joinable()) rank.thread.join();
+    auto copy = plan;
+    if (rank.plans->TryPush(copy)) continue;
+    return Fail(
+        absl::InternalError(absl::StrCat("step ", plan->step, " was submitted before room was made for it")));
   }
-}
-
-void WorkerGroup::Submit(StepPlan plan) {
-  const auto shared = std::make_shared<const StepPlan>(std::move(plan));
-  for (Rank& rank : ranks_) YOIO_CHECK(rank.plans->Push(shared));
 }
 
 absl::StatusOr<StepResult> WorkerGroup::Wait() {
   auto result = results_.Pop();
-  YOIO_CHECK(result.has_value());
+  if (!result.has_value()) return failure();
   return *std::move(result);
+}
+
+void WorkerGroup::Fail(absl::Status status) {
+  YOIO_CHECK(!status.ok()) << "a failure needs an error";
+  std::vector<Communicator*> comms;
+  {
+    MutexLock lock(mutex_);
+    if (!failure_.ok()) return;
+    failure_ = status;
+    for (const auto& comm : comms_) comms.push_back(comm.get());
+  }
+  for (Communicator* comm : comms) comm->Abort(status);
+  results_.Close();
+  if (options_.on_failure) options_.on_failure(status);
+}
+
+absl::Status WorkerGroup::failure() const {
+  MutexLock lock(mutex_);
+  return failure_;
+}
+
+bool WorkerGroup::Stop(TimePoint deadline) {
+  for (Rank& rank : ranks_) rank.plans->Close();
+  {
+    MutexLock lock(mutex_);
+    while (running_ > 0 && Clock::now() < deadline) changed_.WaitUntil(mutex_, deadline);
+    if (running_ > 0) return false;
+  }
+  for (Rank& rank : ranks_) {
+    if (rank.thread.joinable()) rank.thread.join();
+  }
+  watchdog_.Stop();
+  return true;
 }
 
 }  // namespace yoio

@@ -2,6 +2,7 @@
 #ifndef YOIO_ENGINE_WORKER_GROUP_H_
 #define YOIO_ENGINE_WORKER_GROUP_H_
 
+#include <functional>
 #include <memory>
 #include <thread>
 #include <vector>
@@ -9,42 +10,76 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "base/bounded_queue.h"
+#include "base/mutex.h"
+#include "engine/watchdog.h"
 #include "engine/worker.h"
 
 namespace yoio {
 
 struct WorkerGroupOptions {
-  WorkerOptions worker;  // comm and threads are set per rank
-  int world = 1;
-  int threads = 1;  // of all ranks together
+  WorkerOptions worker;                     // backend, comm and threads are set per rank
+  GroupOptions group;                       // world, and which ranks are this process's
+  std::vector<kernels::Backend*> backends;  // of these ranks, in order
+  int threads = 1;                          // of these ranks together
+  Duration step_timeout{0};
+  bool watch_all = false;  // the watchdog also waits for other processes' ranks (Ended)
+  // A rank of this process has ended a step. Called on its thread. May be empty.
+  std::function<void(int rank, int64_t step)> on_ended;
+  // The group has failed. Called once, by whichever thread has found out. May be empty.
+  std::function<void(const absl::Status&)> on_failure;
 };
 
-// One thread per rank. Submit and Wait belong to the engine thread.
+// One thread per rank, and a watchdog. Start, Submit, Wait and Stop belong to one thread at a time; Fail and
+// Ended are for any.
+//
+// The first failure, whoever finds it, is the end of the group: its communicators are aborted, Wait returns
+// it, nothing more is computed. Ranks that the abort does not wake are left alone: as long as one of them is
+// stuck the group cannot be destroyed, and only the end of the process gets rid of it.
 class WorkerGroup {
  public:
-  // Blocks until every rank has loaded. The first error of any rank is returned.
-  static absl::StatusOr<std::unique_ptr<WorkerGroup>> Create(const WorkerGroupOptions& options);
-  // Lets steps under way finish, then joins.
+  explicit WorkerGroup(const WorkerGroupOptions& options);
+  // Stops.
   ~WorkerGroup();
 
-  // At most `worker.sizing.limits.depth` plans may be submitted and not yet waited for.
-  void Submit(StepPlan plan);
-  // The result of the oldest submitted plan. An error is final.
+  // Meets the ranks of other processes, then blocks until every rank of this one has loaded. Returns the
+  // group's failure; that every rank has loaded by `deadline` is part of it.
+  absl::Status Start(TimePoint deadline);
+
+  // Never blocks. At most `worker.sizing.limits.depth` plans may be submitted and not yet ended.
+  void Submit(std::shared_ptr<const StepPlan> plan);
+  // In the process of rank 0: the result of the oldest submitted plan, or the group's failure.
   absl::StatusOr<StepResult> Wait();
+
+  void Fail(absl::Status status);
+  // A rank of another process has ended a step.
+  void Ended(int rank, int64_t step) { watchdog_.Ended(rank, step); }
+  absl::Status failure() const;
+
+  // Takes no more plans, lets steps under way finish, and joins ranks and watchdog. False when that is not
+  // done by `deadline`: it may then be called again.
+  bool Stop(TimePoint deadline);
 
  private:
   struct Rank {
-    std::unique_ptr<Communicator> comm;
+    Communicator* comm = nullptr;
     std::unique_ptr<BoundedQueue<std::shared_ptr<const StepPlan>>> plans;
     std::thread thread;
   };
 
-  explicit WorkerGroup(int depth) : results_(depth) {}
-  void RunRank(int rank, const WorkerOptions& options, BoundedQueue<absl::Status>& ready);
-  void RunSteps(int rank, Worker& worker);
+  absl::Status Meet();
+  void RunRank(int index, const WorkerOptions& options, BoundedQueue<absl::Status>& ready);
+  void RunSteps(int index, Worker& worker);
+  absl::Status RunStepsUntilClosed(int index, Worker& worker);
 
+  const WorkerGroupOptions options_;
   std::vector<Rank> ranks_;
-  BoundedQueue<absl::StatusOr<StepResult>> results_;  // rank 0's
+  BoundedQueue<StepResult> results_;  // rank 0's; closed by the failure
+  mutable Mutex mutex_;
+  CondVar changed_;
+  std::vector<std::unique_ptr<Communicator>> comms_ ABSL_GUARDED_BY(mutex_);  // set once, then only read
+  absl::Status failure_ ABSL_GUARDED_BY(mutex_);
+  int running_ ABSL_GUARDED_BY(mutex_) = 0;  // ranks whose threads have not come to their end
+  Watchdog watchdog_;
 };
 
 }  // namespace yoio

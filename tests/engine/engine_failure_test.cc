@@ -5,7 +5,7 @@
 #include <vector>
 
 #include "absl/strings/str_cat.h"
-#include "engine/engine_impl.h"
+#include "engine/create.h"
 #include "engine/errors.h"
 #include "gtest/gtest.h"
 #include "tests/engine/engine_harness.h"
@@ -36,8 +36,10 @@ class EngineFailureTest : public testing::TestWithParam<Shape> {
     options.tensor_parallel_size = GetParam().world;
     options.pipeline_depth = GetParam().depth;
     options.max_sequences = 4;
-    auto backend = kernels::MakeBackend(kernels::DeviceKind::kCpu, 0);
-    return CreateEngine(options, std::make_unique<FailingBackend>(*std::move(backend), countdown_));
+    auto cpu = kernels::MakeBackend(kernels::DeviceKind::kCpu, 0);
+    std::vector<std::unique_ptr<kernels::Backend>> backends;
+    backends.push_back(std::make_unique<FailingBackend>(*std::move(cpu), countdown_));
+    return CreateEngine(options, Devices(kernels::DeviceKind::kCpu, std::move(backends)));
   }
 
   std::atomic<int> countdown_{kNever};

@@ -2,6 +2,8 @@
 
 #include <limits>
 #include <string>
+#include <utility>
+#include <vector>
 
 #include "base/host_resources.h"
 #include "engine/checkpoint/config.h"
@@ -16,9 +18,12 @@ using testing::HasSubstr;
 // 2 + 2 layers, 4 heads of 16, window 24, index dim 16, 4096 positions, vocabulary 256.
 ModelConfig Micro() { return *ReadModelConfig(YOIO_SOURCE_DIR "/tests/golden/micro", ""); }
 
-kernels::Backend& Cpu() {
-  static const auto& backend = *new auto(kernels::MakeBackend(kernels::DeviceKind::kCpu, 0));
-  return **backend;
+// Ranks on a CPU that has `available` bytes for each of them.
+DeviceMemory Cpu(std::vector<int64_t> available = {int64_t{1} << 40}) {
+  return {.device = "cpu",
+          .activations = kernels::DType::kF32,
+          .asynchronous = false,
+          .available = std::move(available)};
 }
 
 // Floats of one token in one store: K and V of every head.

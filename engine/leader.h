@@ -1,0 +1,51 @@
+// All ranks of an engine, behind one pair of queues: those of this process and those of its followers.
+#ifndef YOIO_ENGINE_LEADER_H_
+#define YOIO_ENGINE_LEADER_H_
+
+#include <memory>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "engine/engine.h"
+#include "engine/followers.h"
+#include "engine/memory_plan.h"
+#include "engine/node.h"
+#include "engine/step_plan.h"
+#include "engine/worker_group.h"
+
+namespace yoio {
+
+// Submit and Wait belong to the engine thread.
+class Leader {
+ public:
+  // Blocks until all followers have come and every rank of the engine has loaded. `node` outlives the leader;
+  // its weights are needed only during the call. Errors as Engine::Create's.
+  static absl::StatusOr<std::unique_ptr<Leader>> Create(const EngineOptions& options, const Node& node);
+  // Says Bye to the followers and lets steps under way finish. As long as a rank of this process is stuck it
+  // blocks: an engine that has failed is left by the end of the process.
+  ~Leader();
+
+  const Sizing& sizing() const { return sizing_; }
+
+  // Never blocks. At most `sizing().limits.depth` plans may be submitted and not yet waited for.
+  void Submit(StepPlan plan);
+  // The result of the oldest submitted plan, or why the engine has failed: that is final, and comes within
+  // the step timeout whatever is stuck.
+  absl::StatusOr<StepResult> Wait() { return workers_->Wait(); }
+
+ private:
+  Leader() = default;
+  absl::Status Gather(const EngineOptions& options, const Node& node, TimePoint deadline);
+  absl::Status Start(const EngineOptions& options, const Node& node, CommunicatorKind kind,
+                     TimePoint deadline);
+
+  Sizing sizing_;
+  // The followers' threads speak to the workers, and the workers' to the followers: the latter are stopped
+  // first, and then destroyed last.
+  std::unique_ptr<WorkerGroup> workers_;
+  std::unique_ptr<Followers> followers_;  // null when there is one node
+};
+
+}  // namespace yoio
+
+#endif  // YOIO_ENGINE_LEADER_H_
