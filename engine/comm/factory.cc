@@ -2,6 +2,8 @@
 #include "base/check.h"
 #include "engine/comm/communicator.h"
 #include "engine/comm/local_communicator.h"
+#include "engine/comm/socket_communicator.h"
+#include "engine/comm/socket_join.h"
 
 namespace yoio {
 namespace {
@@ -17,6 +19,13 @@ absl::Status Unbuilt(CommunicatorKind kind) {
 }  // namespace
 
 absl::StatusOr<std::unique_ptr<Rendezvous>> MakeRendezvous(CommunicatorKind kind, const std::string& host) {
+  switch (kind) {
+    case CommunicatorKind::kSocket:
+      return SocketRendezvous::Create(host);
+    case CommunicatorKind::kLocal:
+    case CommunicatorKind::kNccl:
+      break;
+  }
   return Unbuilt(kind);
 }
 
@@ -27,9 +36,16 @@ absl::StatusOr<std::vector<std::unique_ptr<Communicator>>> MakeCommunicators(
         absl::StrCat("tensor parallel size ", options.world, ": expected 1 to ", kMaxWorld));
   }
   YOIO_CHECK_EQ(static_cast<int>(backends.size()), options.num_ranks);
-  if (options.kind != CommunicatorKind::kLocal) return Unbuilt(options.kind);
-  YOIO_CHECK_EQ(options.num_ranks, options.world) << "threads of one process";
-  return MakeLocalCommunicators(options.world);
+  switch (options.kind) {
+    case CommunicatorKind::kLocal:
+      YOIO_CHECK_EQ(options.num_ranks, options.world) << "threads of one process";
+      return MakeLocalCommunicators(options.world);
+    case CommunicatorKind::kSocket:
+      return MakeSocketCommunicators(options);
+    case CommunicatorKind::kNccl:
+      break;
+  }
+  return Unbuilt(options.kind);
 }
 
 }  // namespace yoio
