@@ -55,8 +55,10 @@ class LeaderEnd final : public Reactor, public LinkStream {
   }
   void OnWriteDone(bool ok) override { link_->OnWritten(ok); }
   void OnDone() override {
-    link_->OnDone(absl::OkStatus());
+    const std::shared_ptr<Link> link = link_;
+    link->Detach();
     delete this;
+    link->OnDone(absl::OkStatus());
   }
 
  private:
@@ -94,7 +96,7 @@ class FollowerService final : public internal::v1::FollowerService::CallbackServ
     }
     log_.Write(std::move(LogLine(LogLevel::kInfo, "follower came").With("peer", context->peer())));
     auto* end = new LeaderEnd(*context);
-    waiting_.push_back(MakeLinkPipe(end->link()));
+    waiting_.push_back(std::make_unique<LinkPipe>(end->link()));
     changed_.NotifyAll();
     return end;
   }
@@ -112,12 +114,11 @@ class FollowerService final : public internal::v1::FollowerService::CallbackServ
   }
 
   void Refuse(absl::Status reason) {
-    std::deque<std::unique_ptr<Pipe>> refused;  // closed outside the lock: that may take a moment
     MutexLock lock(mutex_);
     refusal_ = std::move(reason);
-    refused.swap(waiting_);
+    for (const auto& pipe : waiting_) pipe->Break(refusal_);
+    waiting_.clear();
     changed_.NotifyAll();
-    for (const auto& pipe : refused) pipe->Break(refusal_);
   }
 
  private:

@@ -24,6 +24,8 @@ using std::chrono::seconds;
 
 constexpr Duration kRetryPause = milliseconds(200);
 constexpr Duration kLogInterval = seconds(5);
+// How long the last messages may take: a leader that was stopped takes none.
+constexpr Duration kCloseGrace = milliseconds(500);
 // How long one attempt may take: a leader that is there answers in less, wherever it is.
 constexpr milliseconds kAttemptTimeout = seconds(5);
 
@@ -53,14 +55,31 @@ class FollowerEnd final : public grpc::ClientBidiReactor<LinkMessage, LinkMessag
   }
   void OnWriteDone(bool ok) override { link_->OnWritten(ok); }
   void OnDone(const grpc::Status& status) override {
-    link_->OnDone({static_cast<absl::StatusCode>(status.error_code()), status.error_message()});
-    delete this;
+    const std::shared_ptr<Link> link = link_;
+    const absl::Status ended(static_cast<absl::StatusCode>(status.error_code()), status.error_message());
+    link->Detach();
+    delete this;  // before others learn of the end: a thread of gRPC must not be the last to hold the channel
+    link->OnDone(ended);
   }
 
  private:
   grpc::ClientContext context_;
   LinkMessage incoming_;
   const std::shared_ptr<Link> link_;
+};
+
+// Gives what was sent a moment to leave, since the process may end next.
+class FollowerPipe final : public LinkPipe {
+ public:
+  FollowerPipe(std::shared_ptr<Link> link, std::shared_ptr<grpc::Channel> channel)
+      : LinkPipe(std::move(link)), channel_(std::move(channel)) {}
+  ~FollowerPipe() override {
+    Break(absl::CancelledError("the follower has closed the pipe"));
+    link().AwaitDone(Clock::now() + kCloseGrace);
+  }
+
+ private:
+  const std::shared_ptr<grpc::Channel> channel_;
 };
 
 std::shared_ptr<grpc::Channel> MakeChannel(const Address& leader) {
@@ -89,12 +108,13 @@ bool MayPass(const absl::Status& status) {
 absl::StatusOr<std::unique_ptr<Pipe>> JoinLeader(const JoinOptions& options, const Logger& log) {
   const TimePoint start = Clock::now();
   const TimePoint deadline = start + options.timeout;
-  const std::unique_ptr<FollowerService::Stub> stub = FollowerService::NewStub(MakeChannel(options.leader));
+  const std::shared_ptr<grpc::Channel> channel = MakeChannel(options.leader);
+  const std::unique_ptr<FollowerService::Stub> stub = FollowerService::NewStub(channel);
   TimePoint next_log = start;
   while (true) {
     auto* end = new FollowerEnd(*stub, options);
-    std::unique_ptr<Pipe> pipe = MakeLinkPipe(end->link());
     const std::shared_ptr<Link> link = end->link();
+    auto pipe = std::make_unique<FollowerPipe>(link, channel);
     end->StartCall();  // from here on it may be gone
     const absl::Status opened = link->WaitUntilOpened(std::min(deadline, Clock::now() + 2 * kAttemptTimeout));
     if (opened.ok()) return pipe;

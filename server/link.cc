@@ -7,22 +7,6 @@
 namespace yoio {
 namespace {
 
-// How long the last messages of a closed pipe may take. A process that was stopped takes none.
-constexpr Duration kCloseGrace = std::chrono::milliseconds(500);
-
-class LinkPipe final : public Pipe {
- public:
-  explicit LinkPipe(std::shared_ptr<Link> link) : link_(std::move(link)) {}
-  ~LinkPipe() override { link_->Close(); }
-
-  void Send(std::string message) override { link_->Send(std::move(message)); }
-  absl::StatusOr<std::string> Receive(TimePoint deadline) override { return link_->Receive(deadline); }
-  void Break(absl::Status status) override { link_->Break(std::move(status)); }
-
- private:
-  const std::shared_ptr<Link> link_;
-};
-
 LinkMessage BreakMessage(const absl::Status& status) {
   LinkMessage message;
   message.mutable_broken()->set_code(static_cast<int>(status.code()));
@@ -37,10 +21,6 @@ absl::Status ReasonIn(const google::rpc::Status& broken) {
 }
 
 }  // namespace
-
-std::unique_ptr<Pipe> MakeLinkPipe(std::shared_ptr<Link> link) {
-  return std::make_unique<LinkPipe>(std::move(link));
-}
 
 void Link::Send(std::string message) {
   MutexLock lock(mutex_);
@@ -70,12 +50,11 @@ void Link::Break(absl::Status status) {
   Pump();
 }
 
-void Link::Close() {
-  Break(absl::CancelledError("the other end has closed the pipe"));
-  const TimePoint deadline = Clock::now() + kCloseGrace;
+void Link::AwaitDone(TimePoint deadline) {
   MutexLock lock(mutex_);
-  while (stream_ != nullptr && Clock::now() < deadline) changed_.WaitUntil(mutex_, deadline);
+  while (!done_ && Clock::now() < deadline) changed_.WaitUntil(mutex_, deadline);
   if (stream_ != nullptr) stream_->Cancel();
+  while (!done_) changed_.Wait(mutex_);
 }
 
 void Link::OnOpened() {
@@ -114,10 +93,14 @@ void Link::OnWritten(bool ok) {
   Pump();
 }
 
-void Link::OnDone(absl::Status status) {
+void Link::Detach() {
   MutexLock lock(mutex_);
   stream_ = nullptr;
-  writable_ = false;
+}
+
+void Link::OnDone(absl::Status status) {
+  MutexLock lock(mutex_);
+  done_ = true;
   if (broken_.ok())
     broken_ = opened_ || status.ok() ? Gone(std::string(status.message())) : std::move(status);
   changed_.NotifyAll();

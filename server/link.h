@@ -46,15 +46,15 @@ class LinkStream {
 // What pipe and reactor of one end share. Thread-safe.
 class Link {
  public:
-  // `peer` names the other end in messages. `stream` lives until OnDone.
+  // `peer` names the other end in messages. `stream` lives until Detach.
   Link(LinkStream& stream, std::string peer) : peer_(std::move(peer)), stream_(&stream) {}
 
   // As Pipe.
   void Send(std::string message);
   absl::StatusOr<std::string> Receive(TimePoint deadline);
   void Break(absl::Status status);
-  // Breaks it, gives what was sent a moment to leave, and ends the call.
-  void Close();
+  // Blocks until the call has ended, and ends it at `deadline` itself.
+  void AwaitDone(TimePoint deadline);
 
   // The reactor's side. OnOpened: the server has taken the call.
   void OnOpened();
@@ -62,7 +62,9 @@ class Link {
   // Nothing more can be read, nor written.
   void OnReadsEnded();
   void OnWritten(bool ok);
-  // The call has ended, with `status` if it is known why. The reactor is gone afterwards.
+  // The call has ended: nothing is asked of the stream any more, and it may be destroyed.
+  void Detach();
+  // It has been destroyed. `status` says why the call has ended, if that is known.
   void OnDone(absl::Status status);
 
   // Blocks until the server has taken the call. Else why it has not, as gRPC puts it, or DEADLINE_EXCEEDED.
@@ -85,10 +87,25 @@ class Link {
   bool writing_ ABSL_GUARDED_BY(mutex_) = false;
   bool writable_ ABSL_GUARDED_BY(mutex_) = true;
   bool finished_ ABSL_GUARDED_BY(mutex_) = false;
+  bool done_ ABSL_GUARDED_BY(mutex_) = false;
 };
 
-// Closes the link when it is destroyed.
-std::unique_ptr<Pipe> MakeLinkPipe(std::shared_ptr<Link> link);
+// Breaks the link when it is destroyed, and leaves the rest to gRPC.
+class LinkPipe : public Pipe {
+ public:
+  explicit LinkPipe(std::shared_ptr<Link> link) : link_(std::move(link)) {}
+  ~LinkPipe() override { link_->Break(absl::CancelledError("the other end has closed the pipe")); }
+
+  void Send(std::string message) override { link_->Send(std::move(message)); }
+  absl::StatusOr<std::string> Receive(TimePoint deadline) override { return link_->Receive(deadline); }
+  void Break(absl::Status status) override { link_->Break(std::move(status)); }
+
+ protected:
+  Link& link() { return *link_; }
+
+ private:
+  const std::shared_ptr<Link> link_;
+};
 
 }  // namespace yoio
 

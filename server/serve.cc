@@ -152,6 +152,10 @@ int Serve(const ParsedOptions& parsed, const EngineFactory& create_engine, const
     listeners.followers = *std::move(started);
     engine_options.doorway = listeners.followers.get();
     engine_options.group_host = options.followers_listen->host;
+    engine_options.on_refusal = [&log](const absl::Status& reason) {
+      log.Write(std::move(LogLine(LogLevel::kWarning, "follower turned away")
+                              .With("message", std::string(reason.message()))));
+    };
   }
   absl::StatusOr<std::unique_ptr<Engine>> engine;
   absl::Status warm;
@@ -166,9 +170,6 @@ int Serve(const ParsedOptions& parsed, const EngineFactory& create_engine, const
     Leave(kExitEngineFailed,
           std::move(LogLine(LogLevel::kError, "warm-up failed").With("message", std::string(warm.message()))),
           log);
-  }
-  if (listeners.followers != nullptr) {
-    listeners.followers->Refuse(absl::FailedPreconditionError("all followers of the leader have come"));
   }
   return ServeEngine(**engine, options, listeners, log);
 }

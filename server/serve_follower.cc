@@ -67,9 +67,6 @@ int FailToJoin(const absl::Status& status, const ServerOptions& options) {
   if (absl::IsUnauthenticated(status)) {
     return Fail(kExitConfiguration, what, "All nodes need the same token in --follower-token-file.");
   }
-  if (absl::IsFailedPrecondition(status)) {
-    return Fail(kExitConfiguration, what, "Is there another follower with this --node-rank?");
-  }
   return Fail(kExitConfiguration, what,
               "Check that the leader runs and that --leader-address is its --followers-listen.");
 }

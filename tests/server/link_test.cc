@@ -245,7 +245,7 @@ class Relay {
   static void Copy(int from, int to) {
     char buffer[4096];
     for (ssize_t count; (count = read(from, buffer, sizeof(buffer))) > 0;) {
-      if (write(to, buffer, static_cast<size_t>(count)) != count) return;
+      if (send(to, buffer, static_cast<size_t>(count), MSG_NOSIGNAL) != count) return;
     }
   }
 
