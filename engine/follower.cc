@@ -129,8 +129,8 @@ void Follower::Load() {
   absl::Status status = workers_->Start(Clock::now() + options_.load_timeout);
   if (status.ok()) {
     up_ = true;
-    pipe_->Send(SerializeMessage(Loaded{}));
     if (on_ready_) on_ready_();
+    pipe_->Send(SerializeMessage(Loaded{}));
   }
   started_.Push(std::move(status));
 }

@@ -53,9 +53,10 @@ absl::Status Leader::Gather(const EngineOptions& options, const Node& node, Time
 
 absl::Status Leader::Start(const EngineOptions& options, const Node& node, CommunicatorKind kind,
                            TimePoint deadline) {
+  const std::string host = options.nnodes > 1 ? options.group_host : "";
   std::unique_ptr<Rendezvous> rendezvous;  // until all have met
   if (kind != CommunicatorKind::kLocal) {
-    YOIO_ASSIGN_OR_RETURN(rendezvous, MakeRendezvous(kind, options.nnodes > 1 ? options.group_host : ""));
+    YOIO_ASSIGN_OR_RETURN(rendezvous, MakeRendezvous(kind, host));
   }
   WorkerGroupOptions workers = WorkersOf(options, node);
   workers.worker.checkpoint = node.checkpoint->get();
@@ -63,6 +64,8 @@ absl::Status Leader::Start(const EngineOptions& options, const Node& node, Commu
   workers.worker.check_index = options.check_index;
   workers.group.kind = kind;
   if (rendezvous != nullptr) workers.group.ticket = rendezvous->ticket();
+  workers.group.host = host;
+  workers.group.rendezvous = rendezvous.get();
   workers.group.timeout = std::min(kMeetTimeout, options.load_timeout);
   workers.step_timeout = StepTimeout(options, node);
   workers.watch_all = true;

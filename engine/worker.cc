@@ -32,6 +32,11 @@ absl::StatusOr<std::unique_ptr<Worker>> Worker::Create(const WorkerOptions& opti
                                            .max_sequences = options.sizing.cache.max_sequences,
                                            .max_output_rows = options.sizing.limits.max_output_rows}));
   }
+  if (options.check_index && !config.plan.indexers.empty()) {
+    YOIO_ASSIGN_OR_RETURN(worker->index_check_, IndexCheck::Create({.backend = options.backend,
+                                                                    .stream = worker->stream_.get(),
+                                                                    .comm = options.comm}));
+  }
   YOIO_RETURN_IF_ERROR(worker->AllocateSteps());
   worker->model_ = std::make_unique<Model>(ModelParts{.config = &config,
                                                       .shard = shard,
@@ -86,6 +91,10 @@ absl::Status Worker::Queue(Step& step) {
     return absl::OkStatus();
   }));
   if (sampler_ != nullptr) sampler_->End(step.sampling);
+  if (index_check_ != nullptr && !plan.output_tokens.empty()) {
+    const int num_rows = static_cast<int>(plan.output_tokens.size());
+    YOIO_RETURN_IF_ERROR(index_check_->Run(plan.step, model_->last_index(), num_rows));
+  }
   // Every rank learns what was drawn: the next plan may name it by row.
   const size_t bytes = plan.samples.size() * sizeof(int32_t);
   YOIO_RETURN_IF_ERROR(options_.comm->Broadcast({samples_.As<std::byte>(), bytes}, /*root=*/0, *stream_));

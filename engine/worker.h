@@ -10,6 +10,7 @@
 #include "absl/status/statusor.h"
 #include "engine/checkpoint/safetensors.h"
 #include "engine/comm/communicator.h"
+#include "engine/index_check.h"
 #include "engine/memory_plan.h"
 #include "engine/model/model.h"
 #include "engine/sampler.h"
@@ -65,11 +66,12 @@ class Worker {
   std::unique_ptr<Weights> weights_;
   std::unique_ptr<KvCache> cache_;
   std::unique_ptr<Model> model_;
-  std::unique_ptr<Sampler> sampler_;  // rank 0
-  kernels::Buffer samples_;           // device, [max samples] int32: the ids of the last step, on every rank
-  std::vector<Step> steps_;           // [depth]
-  std::deque<Step*> under_way_;       // oldest first
-  size_t next_ = 0;                   // which of steps_ Begin takes
+  std::unique_ptr<Sampler> sampler_;         // rank 0
+  std::unique_ptr<IndexCheck> index_check_;  // with check_index, where the model has an index
+  kernels::Buffer samples_;      // device, [max samples] int32: the ids of the last step, on every rank
+  std::vector<Step> steps_;      // [depth]
+  std::deque<Step*> under_way_;  // oldest first
+  size_t next_ = 0;              // which of steps_ Begin takes
 };
 
 }  // namespace yoio

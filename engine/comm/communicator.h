@@ -75,7 +75,7 @@ struct GroupOptions {
   int first_rank = 0;  // this process holds the ranks [first_rank, first_rank + num_ranks)
   int num_ranks = 1;
   std::string ticket = "";           // of the rendezvous
-  Rendezvous* rendezvous = nullptr;  // in the process of rank 0; spent when the ranks have met, or have not
+  Rendezvous* rendezvous = nullptr;  // kSocket: in the process of rank 0, where it is for one group only
   std::string host = "";  // kSocket: of rank 0's process, as this one reaches it; "" when all are in one
   Duration timeout = std::chrono::minutes(1);  // for all ranks to have come
 };

@@ -27,8 +27,6 @@ namespace {
 
 using test::Rank;
 
-bool OnHost(CommunicatorKind kind) { return kind != CommunicatorKind::kNccl; }
-
 // The value that `rank` brings at index i of round `round`: exact in float, different everywhere.
 float Input(int rank, int round, size_t i) {
   return static_cast<float>((rank + 1) * 1000 + round % 97) + static_cast<float>(i % 251) / 256.0f;
@@ -72,7 +70,7 @@ class CommunicatorTest : public ::testing::TestWithParam<std::tuple<Communicator
   }
 
   CommunicatorKind kind() const { return std::get<0>(GetParam()); }
-  bool on_host() const { return OnHost(kind()); }
+  bool on_host() const { return kind() != CommunicatorKind::kNccl; }
   int world() const { return std::get<1>(GetParam()); }
   test::RankGroup& group() { return *group_; }
 
@@ -124,28 +122,6 @@ TEST_P(CommunicatorTest, AllReduceAddsForEverySize) {
   EXPECT_EQ(status, absl::OkStatus());
 }
 
-// Integers up to 256 are exact in bf16.
-TEST_P(CommunicatorTest, AllReduceAddsBFloat16) {
-  if (on_host() && world() > 1) GTEST_SKIP() << "host communicators add floats alone";
-  const absl::Status status = group().Run([&](Rank& rank) -> absl::Status {
-    for (size_t count : {1, 8, 1000, 40000}) {
-      std::vector<kernels::BFloat16> data(count);
-      for (size_t i = 0; i < count; ++i) {
-        data[i] = kernels::ToBFloat16(static_cast<float>(rank.rank() + i % 16));
-      }
-      YOIO_RETURN_IF_ERROR(rank.AllReduce(data));
-      std::vector<float> sum(count), expected(count);
-      for (size_t i = 0; i < count; ++i) {
-        sum[i] = kernels::ToFloat(data[i]);
-        expected[i] = static_cast<float>(world() * (world() - 1) / 2 + world() * (i % 16));
-      }
-      YOIO_RETURN_IF_ERROR(Same(sum, expected));
-    }
-    return absl::OkStatus();
-  });
-  EXPECT_EQ(status, absl::OkStatus());
-}
-
 // More than the buffers of a connection hold, both ways at once.
 TEST_P(CommunicatorTest, LargeSumsDoNotWaitForEachOther) {
   constexpr size_t kCount = 900000;
@@ -155,20 +131,6 @@ TEST_P(CommunicatorTest, LargeSumsDoNotWaitForEachOther) {
     return Same(data, Sum(world(), 0, kCount));
   });
   EXPECT_EQ(status, absl::OkStatus());
-}
-
-// Any other order of these additions gives another result: 1e8 absorbs a 1, and -1e8 comes last.
-TEST_P(CommunicatorTest, AllReduceDoesNotReorderAdditions) {
-  if (!on_host()) GTEST_SKIP() << "a promise of host communicators";
-  for (const size_t count : {77, 20011}) {
-    const absl::Status status = group().Run([&](Rank& rank) {
-      const bool last = rank.rank() == world() - 1 && world() > 1;
-      std::vector<float> data(count, last ? -1e8f : rank.rank() == 0 ? 1e8f : 1.0f);
-      YOIO_RETURN_IF_ERROR(rank.AllReduce(data));
-      return Same(data, std::vector<float>(count, world() == 1 ? 1e8f : 0.0f));
-    });
-    EXPECT_EQ(status, absl::OkStatus());
-  }
 }
 
 TEST_P(CommunicatorTest, BroadcastCopiesTheBytesOfTheRoot) {
@@ -228,7 +190,7 @@ std::vector<float> Delta(int rank, size_t count) {
   return delta;
 }
 
-// What ResidualRmsNorm makes of `delta`, after `add` has made it the sum.
+// What is left on the device by a norm.
 struct Normed {
   std::vector<float> delta;
   std::vector<float> x;
@@ -372,9 +334,24 @@ TEST_P(CommunicatorTest, AFailureOfOneRankEndsTheOthers) {
   EXPECT_EQ(status, absl::DataLossError("this rank gave up"));
 }
 
-using CommunicatorDeathTest = CommunicatorTest;
+using HostCommunicatorTest = CommunicatorTest;
 
-TEST_P(CommunicatorDeathTest, RanksThatDifferAreABug) {
+// Any other order of these additions gives another result: 1e8 absorbs a 1, and -1e8 comes last.
+TEST_P(HostCommunicatorTest, AllReduceDoesNotReorderAdditions) {
+  for (const size_t count : {77, 20011}) {
+    const absl::Status status = group().Run([&](Rank& rank) {
+      const bool last = rank.rank() == world() - 1 && world() > 1;
+      std::vector<float> data(count, last ? -1e8f : rank.rank() == 0 ? 1e8f : 1.0f);
+      YOIO_RETURN_IF_ERROR(rank.AllReduce(data));
+      return Same(data, std::vector<float>(count, world() == 1 ? 1e8f : 0.0f));
+    });
+    EXPECT_EQ(status, absl::OkStatus());
+  }
+}
+
+using HostCommunicatorDeathTest = CommunicatorTest;
+
+TEST_P(HostCommunicatorDeathTest, RanksThatDifferAreABug) {
   ::testing::FLAGS_gtest_death_test_style = "threadsafe";
   EXPECT_DEATH(group()
                    .Run([&](Rank& rank) {
@@ -385,18 +362,43 @@ TEST_P(CommunicatorDeathTest, RanksThatDifferAreABug) {
                "AllReduce of (12|16) bytes, root 0.*; AllReduce of (12|16) bytes, root 0");
 }
 
+using GpuCommunicatorTest = CommunicatorTest;
+
+// Integers up to 256 are exact in bf16.
+TEST_P(GpuCommunicatorTest, AllReduceAddsBFloat16) {
+  const absl::Status status = group().Run([&](Rank& rank) -> absl::Status {
+    for (size_t count : {1, 8, 1000, 40000}) {
+      std::vector<kernels::BFloat16> data(count);
+      for (size_t i = 0; i < count; ++i) {
+        data[i] = kernels::ToBFloat16(static_cast<float>(rank.rank() + i % 16));
+      }
+      YOIO_RETURN_IF_ERROR(rank.AllReduce(data));
+      std::vector<float> sum(count), expected(count);
+      for (size_t i = 0; i < count; ++i) {
+        sum[i] = kernels::ToFloat(data[i]);
+        expected[i] = static_cast<float>(world() * (world() - 1) / 2 + world() * (i % 16));
+      }
+      YOIO_RETURN_IF_ERROR(Same(sum, expected));
+    }
+    return absl::OkStatus();
+  });
+  EXPECT_EQ(status, absl::OkStatus());
+}
+
 std::string Name(const ::testing::TestParamInfo<std::tuple<CommunicatorKind, int>>& info) {
   constexpr const char* kNames[] = {"Local", "Socket", "Nccl"};
   return absl::StrCat(kNames[static_cast<int>(std::get<0>(info.param))], "World", std::get<1>(info.param));
 }
 
 const auto kHostKinds = ::testing::Values(CommunicatorKind::kLocal, CommunicatorKind::kSocket);
-const auto kAllKinds =
-    ::testing::Values(CommunicatorKind::kLocal, CommunicatorKind::kSocket, CommunicatorKind::kNccl);
-INSTANTIATE_TEST_SUITE_P(All, CommunicatorTest,
-                         ::testing::Combine(kAllKinds, ::testing::Values(1, 2, 3, 4, 8)), Name);
-INSTANTIATE_TEST_SUITE_P(All, CommunicatorDeathTest, ::testing::Combine(kHostKinds, ::testing::Values(2)),
+const auto kGpuKinds = ::testing::Values(CommunicatorKind::kNccl);
+const auto kWorlds = ::testing::Values(1, 2, 3, 4, 8);
+INSTANTIATE_TEST_SUITE_P(Host, CommunicatorTest, ::testing::Combine(kHostKinds, kWorlds), Name);
+INSTANTIATE_TEST_SUITE_P(Gpu, CommunicatorTest, ::testing::Combine(kGpuKinds, kWorlds), Name);
+INSTANTIATE_TEST_SUITE_P(All, HostCommunicatorTest, ::testing::Combine(kHostKinds, kWorlds), Name);
+INSTANTIATE_TEST_SUITE_P(All, HostCommunicatorDeathTest, ::testing::Combine(kHostKinds, ::testing::Values(2)),
                          Name);
+INSTANTIATE_TEST_SUITE_P(All, GpuCommunicatorTest, ::testing::Combine(kGpuKinds, kWorlds), Name);
 
 TEST(MakeCommunicatorsTest, RefusesWorldSizesItCannotServe) {
   for (int world : {-1, 0, 9}) {

@@ -13,7 +13,7 @@ namespace yoio::test {
 
 // Hands everything on to another backend. Once the counter that it watches has run down, every look at the
 // end of its work fails, as that at a device whose kernel has faulted does. Thread-safe as the other is.
-class FailingBackend final : public kernels::Backend {
+class FailingBackend : public kernels::Backend {
  public:
   using Stream = kernels::Stream;
 
