@@ -156,7 +156,7 @@ std::optional<EarlyExit> CheckPlaintext(const std::string& flag, const std::opti
                                         const ServerOptions& options) {
   if (!address || address->IsLoopback() || options.allow_plaintext) return std::nullopt;
   return Wrong(absl::StrCat(flag, " ", address->ToString(),
-                            ": other machines could reach it, and nothing is encrypted"),
+                            ": it is not of this machine alone, and nothing is encrypted"),
                "Take an address of 127.0.0.1, or add --allow-plaintext if the network is trusted.");
 }
 
