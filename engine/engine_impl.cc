@@ -30,6 +30,8 @@ EngineImpl::EngineImpl(EngineParts parts)
       text_pool_(parts_.options.text_threads, kTextQueue) {
   PublishLoad();
   thread_ = std::thread([this] { Run(); });
+  // An engine that has nothing to do learns of it too.
+  parts_.leader->OnFailure([this](const absl::Status& reason) { mailbox_.Post(FailureCommand{reason}); });
 }
 
 EngineImpl::~EngineImpl() {
@@ -40,6 +42,7 @@ EngineImpl::~EngineImpl() {
   registry_.WaitUntilEmpty(TimePoint::max());  // those still tokenizing included
   mailbox_.Close();
   thread_.join();
+  parts_.leader->OnFailure(nullptr);
 }
 
 // --- Any thread ---
@@ -223,6 +226,10 @@ void EngineImpl::Handle(CancelCommand command) {
 void EngineImpl::Handle(CancelAllCommand command) {
   refusal_ = std::move(command.reason);
   FailAll(refusal_);
+}
+
+void EngineImpl::Handle(FailureCommand command) {
+  if (!dead_) Die(std::move(command.reason));
 }
 
 TimePoint EngineImpl::Police(TimePoint now) {

@@ -38,7 +38,8 @@ struct EngineParts {
 class EngineImpl : public Engine {
  public:
   explicit EngineImpl(EngineParts parts);
-  // Ends whatever lives with UNAVAILABLE and joins.
+  // Ends whatever lives with UNAVAILABLE and joins. Blocks as long as a rank of this process is stuck: an
+  // engine that has failed is left by the end of the process.
   ~EngineImpl() override;
 
   absl::Status Submit(Request request, std::shared_ptr<Outbox> outbox) override;
@@ -66,6 +67,7 @@ class EngineImpl : public Engine {
   void Handle(StopCommand command);
   void Handle(CancelCommand command);
   void Handle(CancelAllCommand command);
+  void Handle(FailureCommand command);
   // Deadlines, budgets, slow readers; returns when to look again.
   TimePoint Police(TimePoint now);
   void ReportProgress(LiveRequest& live, TimePoint now);

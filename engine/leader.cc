@@ -69,9 +69,7 @@ absl::Status Leader::Start(const EngineOptions& options, const Node& node, Commu
   workers.group.timeout = std::min(kMeetTimeout, options.load_timeout);
   workers.step_timeout = StepTimeout(options, node);
   workers.watch_all = true;
-  if (followers_ != nullptr) {
-    workers.on_failure = [this](const absl::Status& failure) { followers_->Break(failure); };
-  }
+  workers.on_failure = [this](const absl::Status& failure) { Spread(failure); };
   workers_ = std::make_unique<WorkerGroup>(workers);
   if (followers_ == nullptr) return workers_->Start(deadline);
 
@@ -97,6 +95,19 @@ Leader::~Leader() {
   if (followers_ != nullptr && in_order) followers_->SayBye();
   if (workers_ != nullptr) workers_->Stop(TimePoint::max());
   if (followers_ != nullptr && in_order) followers_->AwaitGone(Clock::now() + kByeTimeout);
+}
+
+void Leader::Spread(const absl::Status& failure) {
+  if (followers_ != nullptr) followers_->Break(failure);
+  MutexLock lock(mutex_);
+  if (listener_) std::exchange(listener_, nullptr)(failure);
+}
+
+void Leader::OnFailure(Listener listener) {
+  MutexLock lock(mutex_);
+  listener_ = std::move(listener);
+  const absl::Status failure = workers_->failure();
+  if (listener_ && !failure.ok()) std::exchange(listener_, nullptr)(failure);
 }
 
 void Leader::Submit(StepPlan plan) {

@@ -2,10 +2,12 @@
 #ifndef YOIO_ENGINE_LEADER_H_
 #define YOIO_ENGINE_LEADER_H_
 
+#include <functional>
 #include <memory>
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
+#include "base/mutex.h"
 #include "engine/engine.h"
 #include "engine/followers.h"
 #include "engine/memory_plan.h"
@@ -33,13 +35,21 @@ class Leader {
   // the step timeout whatever is stuck.
   absl::StatusOr<StepResult> Wait() { return workers_->Wait(); }
 
+  using Listener = std::function<void(const absl::Status&)>;
+  // `listener` is told once why the engine has failed, now if it has, by whichever thread finds out; it must
+  // not call back. Null takes it away: from the return of this call on it is not called.
+  void OnFailure(Listener listener);
+
  private:
   Leader() = default;
+  void Spread(const absl::Status& failure);
   absl::Status Gather(const EngineOptions& options, const Node& node, TimePoint deadline);
   absl::Status Start(const EngineOptions& options, const Node& node, CommunicatorKind kind,
                      TimePoint deadline);
 
   Sizing sizing_;
+  Mutex mutex_;
+  Listener listener_ ABSL_GUARDED_BY(mutex_);
   // The followers' threads speak to the workers, and the workers' to the followers: the latter are stopped
   // first, and then destroyed last.
   std::unique_ptr<WorkerGroup> workers_;

@@ -29,7 +29,11 @@ struct CancelCommand {
 struct CancelAllCommand {
   absl::Status reason;
 };
-using Command = std::variant<SubmitCommand, StopCommand, CancelCommand, CancelAllCommand>;
+// A rank of this process or another has failed: no step will end any more.
+struct FailureCommand {
+  absl::Status reason;
+};
+using Command = std::variant<SubmitCommand, StopCommand, CancelCommand, CancelAllCommand, FailureCommand>;
 
 // Posting never blocks and never fails: for a live request there is at most one submit, one stop a choice and
 // one cancel for every call that asks for it, and the number of live requests is capped. Thread-safe; Take

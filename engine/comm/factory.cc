@@ -5,6 +5,10 @@
 #include "engine/comm/socket_communicator.h"
 #include "engine/comm/socket_join.h"
 
+#if YOIO_WITH_CUDA
+#include "engine/comm/nccl_communicator.h"
+#endif
+
 namespace yoio {
 namespace {
 
@@ -16,14 +20,24 @@ absl::Status Unbuilt(CommunicatorKind kind) {
       absl::StrCat("communicator kind ", static_cast<int>(kind), " is not part of this build"));
 }
 
+#if !YOIO_WITH_CUDA
+absl::StatusOr<std::unique_ptr<Rendezvous>> MakeNcclRendezvous() { return Unbuilt(CommunicatorKind::kNccl); }
+
+absl::StatusOr<std::vector<std::unique_ptr<Communicator>>> MakeNcclCommunicators(
+    const GroupOptions&, std::span<kernels::Backend* const>) {
+  return Unbuilt(CommunicatorKind::kNccl);
+}
+#endif
+
 }  // namespace
 
 absl::StatusOr<std::unique_ptr<Rendezvous>> MakeRendezvous(CommunicatorKind kind, const std::string& host) {
   switch (kind) {
     case CommunicatorKind::kSocket:
       return SocketRendezvous::Create(host);
-    case CommunicatorKind::kLocal:
     case CommunicatorKind::kNccl:
+      return MakeNcclRendezvous();
+    case CommunicatorKind::kLocal:
       break;
   }
   return Unbuilt(kind);
@@ -43,7 +57,7 @@ absl::StatusOr<std::vector<std::unique_ptr<Communicator>>> MakeCommunicators(
     case CommunicatorKind::kSocket:
       return MakeSocketCommunicators(options);
     case CommunicatorKind::kNccl:
-      break;
+      return MakeNcclCommunicators(options, backends);
   }
   return Unbuilt(options.kind);
 }

@@ -1,22 +1,21 @@
 #include "engine/model/model.h"
 
 #include <algorithm>
-#include <cstring>
-#include <span>
 
-#include "base/check.h"
 #include "base/status.h"
 
 namespace yoio {
 namespace {
 
 using kernels::Activation;
-using kernels::DType;
 
 // Numbers of rows that steps are recorded for. Products take rows in eights, so that padding up to the next
 // of these costs at most as much as it did not save.
 constexpr int kRecordedRows[] = {1,  2,  4,  8,   16,  24,  32,  40,  48, 56,
                                  64, 80, 96, 112, 128, 160, 192, 224, 256};
+
+// Where a tile of rows ends, products have no rows left over.
+constexpr int kTileRows = 128;
 
 int FirstOutputLayer(const ModelPlan& plan) {
   const auto first = std::find_if(plan.layers.begin(), plan.layers.end(),
@@ -33,17 +32,17 @@ Model::Model(const ModelParts& parts, const StepLimits& limits)
       backend_(*parts.backend),
       stream_(*parts.stream),
       first_output_layer_(FirstOutputLayer(parts.config->plan)),
-      inputs_(parts.cache->geometry(), limits) {
-  if (parts.shard.rank == 0 && parts.shard.world > 1) {
-    host_logits_.resize(static_cast<size_t>(kLogitsTile) * config_.vocab_size);
-  }
-}
+      inputs_(parts.cache->geometry(), limits, config_.plan.indexers.empty() ? 0 : config_.index_topk) {}
 
 absl::Status Model::Prepare() {
   const CacheGeometry& geometry = parts_.cache->geometry();
   YOIO_RETURN_IF_ERROR(inputs_.Allocate(backend_));
   YOIO_RETURN_IF_ERROR(act_.Allocate(config_, parts_.shard, limits_,
                                      geometry.max_blocks_per_sequence * kernels::kBlockTokens, backend_));
+  side_ = &stream_;
+  if (parts_.shard.world > 1) {
+    YOIO_ASSIGN_OR_RETURN(side_, backend_.SideStream(stream_));
+  }
   if (!backend_.captures()) return absl::OkStatus();
   // A sequence generates one token a step, so slots bound the rows.
   const int most = std::min({geometry.max_sequences, limits_.max_step_tokens, limits_.max_output_rows});
@@ -94,13 +93,25 @@ Model::RowSet Model::Padded(Half half, const RowSet& exact) const {
   return graph == graphs.end() ? exact : RowSet{graph->first, 0, true};
 }
 
-absl::Status Model::Run(Half half, const RowSet& rows) {
+void Model::SetRows(Half half, const RowSet& rows) {
   half_ = half;
   rows_ = rows;
-  if (half == Half::kOutputs && !config_.plan.indexers.empty()) {
-    const int32_t* counts = act_.index_set.As<int32_t>();
-    index_ = {counts + IndexSet::SlotsBegin(rows.count), counts, rows.count, config_.index_topk};
+  tiles_[0] = {.begin = 0, .count = rows.count, .prompt_count = rows.prompt_count};
+  num_tiles_ = 1;
+  const int first = (rows.count / 2 + kTileRows - 1) / kTileRows * kTileRows;
+  if (half == Half::kTokens && parts_.shard.world > 1 && rows.prompt_count >= parts_.min_tiled_tokens &&
+      rows.prompt_count > first) {
+    tiles_[0] = {.begin = 0, .count = first, .prompt_count = first};
+    tiles_[1] = {.begin = first, .count = rows.count - first, .prompt_count = rows.prompt_count - first};
+    num_tiles_ = 2;
   }
+  if (half == Half::kOutputs && !config_.plan.indexers.empty()) {
+    index_ = {act_.index_slots.As<int32_t>(), inputs_.index_counts(), rows.count, config_.index_topk};
+  }
+}
+
+absl::Status Model::Run(Half half, const RowSet& rows) {
+  SetRows(half, rows);
   const auto& graphs = graphs_[static_cast<int>(half)];
   const auto graph = graphs.find(rows.count);
   if (!rows.one_each || graph == graphs.end()) return Walk(half);
@@ -113,6 +124,7 @@ absl::Status Model::Walk(Half half) {
   if (half == Half::kTokens) {
     YOIO_RETURN_IF_ERROR(Embed());
     for (int layer = 0; layer < first_output_layer_; ++layer) YOIO_RETURN_IF_ERROR(RunLayer(layer));
+    for (const Tile& tile : tiles()) AwaitSum(tile);
   } else {
     NarrowToOutputRows();
     for (int layer = first_output_layer_; layer < num_layers; ++layer) YOIO_RETURN_IF_ERROR(RunLayer(layer));
@@ -121,30 +133,34 @@ absl::Status Model::Walk(Half half) {
 }
 
 absl::Status Model::RunLayer(int number) {
-  WriteOwnStore(number);
-  if (FirstToName(number)) YOIO_RETURN_IF_ERROR(SelectTokens(config_.plan.layers[number].indexer));
+  if (FirstToName(number)) {
+    YOIO_RETURN_IF_ERROR(ProjectBesideIndex(number));
+  } else {
+    for (const Tile& tile : tiles()) Project(number, tile, stream_);
+  }
   Attend(number);
-  YOIO_RETURN_IF_ERROR(AddAttention(number));
-  YOIO_RETURN_IF_ERROR(AddFeedForward(number, NormAfter(number)));
+  for (Tile& tile : tiles()) YOIO_RETURN_IF_ERROR(AddAttention(number, tile));
+  for (Tile& tile : tiles()) YOIO_RETURN_IF_ERROR(AddFeedForward(number, tile));
   for (int store = 0; store < static_cast<int>(config_.plan.stores.size()); ++store) {
     const Store& written = config_.plan.stores[store];
-    if (written.source == Source::kMemory && written.layer == number) WriteMemoryStore(store);
+    if (written.source != Source::kMemory || written.layer != number) continue;
+    for (const Tile& tile : tiles()) WriteMemoryStore(store, tile);
   }
   return absl::OkStatus();
 }
 
+// An embedding is the first delta: on every rank but one its row is zeros, so that the sum over ranks is
+// exact.
 absl::Status Model::Embed() {
-  float* x = act_.x.As<float>();
   backend_.Embed({.ids = inputs_.token_ids(),
                   .previous = parts_.previous_samples,
                   .table = parts_.weights->embedding,
                   .vocab_begin = parts_.shard.vocab_begin,
                   .num_tokens = rows_.count,
-                  .out = x},
+                  .out = act_.delta.As<Activation>()},
                  stream_);
-  const size_t size = static_cast<size_t>(rows_.count) * config_.hidden_size;
-  YOIO_RETURN_IF_ERROR(parts_.comm->AllReduce(x, size, DType::kF32, stream_));
-  Norm(parts_.weights->layers[0].input_norm, act_.h.As<Activation>());
+  const float* norm = parts_.weights->layers[0].input_norm;
+  for (Tile& tile : tiles()) YOIO_RETURN_IF_ERROR(AddDelta(tile, norm, /*starts=*/true));
   backend_.RopeTable({.positions = inputs_.positions(),
                       .num_tokens = rows_.count,
                       .head_dim = config_.head_dim,
@@ -184,49 +200,23 @@ const float* Model::NormAfter(int layer) const {
 }
 
 absl::Status Model::Logits(int num_rows, LogitsSink sink) {
-  const Shard& shard = parts_.shard;
   const bool narrowed = first_output_layer_ < static_cast<int>(config_.plan.layers.size());
   const kernels::Buffer& last = narrowed ? act_.h : act_.output_h;
   float* logits = act_.logits.As<float>();
   for (int first = 0; first < num_rows; first += kLogitsTile) {
     const int count = std::min(kLogitsTile, num_rows - first);
-    // The last rank's shard may be narrower than its share of the gathered row.
     backend_.MatMul({.x = Offset(last, static_cast<int64_t>(first) * config_.hidden_size),
                      .x_stride = config_.hidden_size,
                      .w = parts_.weights->lm_head,
                      .num_rows = count,
                      .num_prompt_rows = 0,
                      .y = logits,
-                     .y_type = DType::kF32,
-                     .y_stride = shard.vocab_stride},
+                     .y_type = kernels::DType::kF32,
+                     .y_stride = parts_.shard.vocab_stride},
                     stream_);
-    if (shard.world == 1) {
-      YOIO_RETURN_IF_ERROR(sink(first, count, logits));
-      continue;
-    }
-    const size_t part = static_cast<size_t>(count) * shard.vocab_stride;
-    float* all = act_.all_logits.As<float>();
-    YOIO_RETURN_IF_ERROR(parts_.comm->AllGather(std::as_bytes(std::span(logits, part)),
-                                                std::as_writable_bytes(std::span(all, part * shard.world)),
-                                                stream_));
-    if (shard.rank == 0) YOIO_RETURN_IF_ERROR(sink(first, count, JoinShards(all, count)));
+    YOIO_RETURN_IF_ERROR(sink(first, count, logits));
   }
   return absl::OkStatus();
-}
-
-// [world, rows, vocab stride] -> [rows, vocab], in vocabulary order. Several ranks run on the host alone.
-const float* Model::JoinShards(const float* all, int num_rows) {
-  const Shard& shard = parts_.shard;
-  for (int row = 0; row < num_rows; ++row) {
-    float* out = host_logits_.data() + static_cast<int64_t>(row) * config_.vocab_size;
-    for (int rank = 0; rank < shard.world; ++rank) {
-      const int begin = std::min(rank * shard.vocab_stride, config_.vocab_size);
-      const int size = std::min(shard.vocab_stride, config_.vocab_size - begin);
-      const float* part = all + (static_cast<int64_t>(rank) * num_rows + row) * shard.vocab_stride;
-      std::memcpy(out + begin, part, size * sizeof(float));
-    }
-  }
-  return host_logits_.data();
 }
 
 bool Model::FirstToName(int layer) const {

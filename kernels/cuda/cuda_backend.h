@@ -19,6 +19,9 @@ class CudaBackend final : public Backend {
   // FAILED_PRECONDITION naming both when the GPU's generation is not one this build has code for.
   static absl::StatusOr<std::unique_ptr<CudaBackend>> Create(int device);
 
+  // As cudaSetDevice counts.
+  int device() const { return device_; }
+
   std::string_view name() const override { return name_; }
   DType activation_type() const override { return DType::kBF16; }
 
@@ -26,6 +29,9 @@ class CudaBackend final : public Backend {
   absl::StatusOr<Buffer> Allocate(size_t bytes) override;
   absl::StatusOr<Buffer> AllocateHost(size_t bytes) override;
   absl::StatusOr<std::unique_ptr<Stream>> NewStream(int num_threads) override;
+
+  absl::StatusOr<Stream*> SideStream(Stream& stream) override;
+  void WaitFor(Stream& stream, Stream& other) override;
 
   void CopyToDevice(void* device, const void* host, size_t bytes, Stream& stream) override;
   void CopyToHost(void* host, const void* device, size_t bytes, Stream& stream) override;

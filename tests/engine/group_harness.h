@@ -37,8 +37,8 @@ class FollowerThread {
   std::thread thread_;
 };
 
-// MicroOptions for `nnodes` nodes with `ranks_per_node` ranks each, that meet over sockets of this machine and
-// compare their indexes.
+// MicroOptions for `nnodes` nodes with `ranks_per_node` ranks each, that meet over sockets of this machine
+// and compare their indexes.
 EngineOptions GroupOptionsFor(int nnodes, int ranks_per_node);
 // The same for one of its followers.
 EngineOptions FollowerOptions(EngineOptions options, int node_rank);
