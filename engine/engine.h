@@ -63,6 +63,9 @@ struct EngineOptions {
   // Told why somebody who knocked at the doorway was turned away, when that is no reason for the engine to
   // end: a second follower of one node, say. Called by a thread of the engine. May be empty.
   std::function<void(const absl::Status& reason)> on_refusal;
+  // Told why the engine has failed, with what is known of it, before any stream ends. Called once, by a
+  // thread of the engine. May be empty.
+  std::function<void(const absl::Status& evidence)> on_failure;
   bool check_index = false;  // all ranks compare their indexes in every step, at some cost: for tests
 };
 

@@ -2,7 +2,6 @@
 
 #include <algorithm>
 #include <cmath>
-#include <cstdio>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
@@ -389,7 +388,7 @@ void EngineImpl::PublishLoad() {
 
 void EngineImpl::Die(absl::Status status) {
   dead_ = true;
-  std::fprintf(stderr, "yoio engine failed: %s\n", status.ToString().c_str());
+  if (parts_.options.on_failure) parts_.options.on_failure(status);
   const absl::Status failure = WithReason(absl::StatusCode::kUnavailable, kReasonEngineFailed,
                                           "the engine has failed; this server will restart");
   {

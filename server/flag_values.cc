@@ -94,7 +94,7 @@ FlagValue BytesValue(std::function<void(int64_t)> store, std::function<int64_t()
   return {set, show};
 }
 
-FlagValue DurationValue(Duration& target, Duration min) {
+FlagValue DurationValue(Duration& target, Duration min, std::string zero) {
   auto set = [&target, min](const std::string& text) -> absl::Status {
     const absl::StatusOr<Duration> duration = ParseDuration(text);
     if (!duration.ok()) return duration.status();
@@ -104,7 +104,10 @@ FlagValue DurationValue(Duration& target, Duration min) {
     target = *duration;
     return absl::OkStatus();
   };
-  return {set, [&target] { return FormatDuration(target); }};
+  auto show = [&target, zero] {
+    return target == Duration::zero() && !zero.empty() ? zero : FormatDuration(target);
+  };
+  return {set, show};
 }
 
 FlagValue SwitchValue(bool& target) {

@@ -35,7 +35,7 @@ FlagValue TextValue(std::string& target);
 FlagValue IntValue(int& target, int min, int max, std::string zero = "");
 FlagValue BytesValue(std::function<void(int64_t)> store, std::function<int64_t()> load, int64_t min,
                      int64_t max, std::string zero = "");
-FlagValue DurationValue(Duration& target, Duration min);
+FlagValue DurationValue(Duration& target, Duration min, std::string zero = "");
 // "on" or "off"; "true" and "false" are taken as well.
 FlagValue SwitchValue(bool& target);
 

@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "engine/engine.h"
+#include "engine/follower.h"
 #include "server/log.h"
 #include "server/options.h"
 #include "server/serve.h"
@@ -35,5 +36,6 @@ int main(int argc, char** argv) {
   const auto& options = std::get<yoio::ParsedOptions>(parsed);
   const yoio::Logger log;
   if (options.options.dry_run) return yoio::DryRun(options.options, yoio::Engine::DryRun, log);
+  if (options.options.engine.node_rank > 0) return yoio::ServeFollower(options, yoio::RunFollower, log);
   return yoio::Serve(options, yoio::Engine::Create, log);
 }

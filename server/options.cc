@@ -4,17 +4,15 @@
 
 #include <algorithm>
 #include <filesystem>
-#include <limits>
 
 #include "absl/strings/ascii.h"
 #include "absl/strings/match.h"
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
-#include "absl/strings/str_join.h"
 #include "absl/strings/str_replace.h"
 #include "absl/strings/str_split.h"
-#include "server/flag_values.h"
+#include "server/flags.h"
 #include "server/version.h"
 
 namespace yoio {
@@ -30,122 +28,7 @@ constexpr char kFooter[] =
     "Durations: 500ms, 60s, 10m, 1h30m. Sizes: bytes, or with KiB, MiB, GiB. Switches: on, off.\n"
     "Signals: SIGTERM and SIGINT drain (finish what runs, take nothing new); a second one ends at once.\n"
     "Exit codes: 0 drained, 1 wrong configuration, 2 the engine failed, 3 ended by a second signal.\n";
-// What gRPC can be told, which counts in int.
-constexpr int64_t kMaxRequestBytes = std::numeric_limits<int>::max();
 constexpr char kSeeHelp[] = "Run yoio-server --help for every setting.";
-
-// One setting. `group` is set where a new heading begins.
-struct Flag {
-  std::string name;         // "max-sequences"
-  std::string placeholder;  // "N"; empty for a switch, which needs no value
-  std::string help;         // one line; with the value that is shown behind it at most 78 characters
-  FlagValue value;
-  std::string group = {};
-  std::string origin = "default";
-
-  std::string Option() const { return absl::StrCat("--", name); }
-  std::string Variable() const {
-    return absl::StrCat("YOIO_", absl::AsciiStrToUpper(absl::StrReplaceAll(name, {{"-", "_"}})));
-  }
-};
-
-FlagValue NamesValue(std::vector<std::string>& names) {
-  auto set = [&names](const std::string& text) {
-    std::vector<std::string> parsed = absl::StrSplit(text, ',');
-    for (const std::string& name : parsed) {
-      if (name.empty() || name.size() > 128) {
-        return absl::InvalidArgumentError("expected NAME or NAME,ALIAS,... of 1 to 128 characters each");
-      }
-    }
-    names = std::move(parsed);
-    return absl::OkStatus();
-  };
-  return {set, [&names] { return absl::StrJoin(names, ","); }};
-}
-
-FlagValue AddressValue(Address& target) {
-  auto set = [&target](const std::string& text) {
-    absl::StatusOr<Address> parsed = ParseAddress(text);
-    if (parsed.ok()) target = *std::move(parsed);
-    return parsed.status();
-  };
-  return {set, [&target] { return target.ToString(); }};
-}
-
-FlagValue OptionalAddressValue(std::optional<Address>& target) {
-  auto set = [&target](const std::string& text) {
-    if (text == "off") {
-      target.reset();
-      return absl::OkStatus();
-    }
-    absl::StatusOr<Address> parsed = ParseAddress(text);
-    if (parsed.ok()) target = *std::move(parsed);
-    return parsed.status();
-  };
-  return {set, [&target] { return target ? target->ToString() : "off"; }};
-}
-
-// The table of settings, bound to `o`, in the order of --help.
-std::vector<Flag> MakeFlags(ServerOptions& o) {
-  EngineOptions& e = o.engine;
-  using std::chrono::seconds;
-  std::vector<Flag> flags = {
-      {"model", "DIR", "Required: directory with config.json, *.safetensors, tokenizer.json.",
-       TextValue(e.model_dir), "Model"},
-      {"served-model-name", "NAMES", "Name in requests, then aliases, by commas; else DIR's own name.",
-       NamesValue(o.served_model_names)},
-      {"load-format", "WHAT", "auto: the checkpoint's weights. dummy: drawn from a seed.",
-       ChoiceValue<LoadFormat>(e.load_format, {{"auto", LoadFormat::kAuto}, {"dummy", LoadFormat::kDummy}})},
-      {"config-override", "FILE", "JSON file whose keys replace those of config.json.",
-       TextValue(e.config_override)},
-      {"max-model-len", "TOKENS", "Most tokens of prompt and output together.",
-       IntValue(e.max_model_len, 0, 1 << 30, "the model's own")},
-
-      {"device", "WHAT", "cpu, cuda, or auto: a GPU if it can be used, else the CPU.",
-       ChoiceValue<Device>(e.device,
-                           {{"auto", Device::kAuto}, {"cpu", Device::kCpu}, {"cuda", Device::kCuda}}),
-       "Hardware"},
-      {"tensor-parallel-size", "N", "Ranks, each with its part of weights and cache.",
-       IntValue(e.tensor_parallel_size, 1, 64)},
-      {"threads", "N", "Compute threads of all ranks together.",
-       IntValue(e.threads, 0, 4096, "as many as may be used")},
-      {"text-threads", "N", "Threads that tokenize and detokenize.", IntValue(e.text_threads, 1, 256)},
-      {"kv-cache-bytes", "BYTES", "Memory of the cache, per rank.",
-       BytesValue([&e](int64_t bytes) { e.kv_cache_bytes = bytes; }, [&e] { return e.kv_cache_bytes; },
-                  1 << 20, std::numeric_limits<int64_t>::max(), "from free memory")},
-      {"pipeline-depth", "N", "Steps in flight.", IntValue(e.pipeline_depth, 0, 4, "1 on CPU, 2 on CUDA")},
-
-      {"listen", "HOST:PORT", "Where calls are taken. Port 0: any, printed at start.", AddressValue(o.listen),
-       "Network"},
-      {"health-listen", "HOST:PORT", "Where health is told (grpc.health.v1), or off.",
-       OptionalAddressValue(o.health_listen)},
-      {"allow-plaintext", "", "Let other machines reach --listen although nothing is encrypted.",
-       SwitchValue(o.allow_plaintext)},
-      {"reflection", "on|off", "Tell clients the schema, so that grpcurl needs no .proto.",
-       SwitchValue(o.reflection)},
-      {"max-request-bytes", "BYTES", "Most bytes of one request message.",
-       BytesValue([&e](int64_t bytes) { e.max_request_bytes = static_cast<size_t>(bytes); },
-                  [&e] { return static_cast<int64_t>(e.max_request_bytes); }, 1 << 10, kMaxRequestBytes)},
-
-      {"max-sequences", "N", "Choices that run at the same time; further ones wait.",
-       IntValue(e.max_sequences, 1, 65536), "Scheduling"},
-      {"max-step-tokens", "N", "Most tokens of one step.",
-       IntValue(e.max_step_tokens, 0, 1 << 20, "512 on CPU, 8192 on CUDA")},
-      {"max-output-rows", "N", "Most tokens of one step whose logits are computed.",
-       IntValue(e.max_output_rows, 1, 1 << 20)},
-      {"default-max-tokens", "N", "max_tokens of a request that leaves it out, if there is room.",
-       IntValue(e.default_max_tokens, 1, 1 << 30)},
-      {"max-request-time", "DURATION", "When a request ends that has no deadline.",
-       DurationValue(e.max_request_time, seconds(1))},
-      {"stall-timeout", "DURATION", "When a stream ends whose reader takes nothing.",
-       DurationValue(e.stall_timeout, seconds(1))},
-      {"drain-timeout", "DURATION", "How long a drain waits for live requests.",
-       DurationValue(o.drain_timeout, seconds(0))},
-
-      {"dry-run", "", "Print the memory plan and exit.", SwitchValue(o.dry_run), "Other"},
-  };
-  return flags;
-}
 
 std::string HelpText(const std::vector<Flag>& flags) {
   std::string text = kUsage;
@@ -268,8 +151,68 @@ std::optional<EarlyExit> ReadEnvironment(const Environment& environment, std::ve
   return std::nullopt;
 }
 
+// Where nothing is encrypted only this machine may reach it, or the operator says that he knows.
+std::optional<EarlyExit> CheckPlaintext(const std::string& flag, const std::optional<Address>& address,
+                                        const ServerOptions& options) {
+  if (!address || address->IsLoopback() || options.allow_plaintext) return std::nullopt;
+  return Wrong(absl::StrCat(flag, " ", address->ToString(),
+                            ": it is not of this machine alone, and nothing is encrypted"),
+               "Take an address of 127.0.0.1, or add --allow-plaintext if the network is trusted.");
+}
+
+// What only one kind of node has. `present` says whether the flag was given.
+std::optional<EarlyExit> CheckPresence(const std::string& flag, bool present, bool needed,
+                                       const std::string& node) {
+  if (present == needed) return std::nullopt;
+  if (needed) return Wrong(absl::StrCat("no ", flag, ": ", node, " needs one"), kSeeHelp);
+  return Wrong(absl::StrCat(flag, ": ", node, " has no use for it"), "Leave it out.");
+}
+
+// The nodes of one engine: how many, which one this is, and how they find each other.
+std::optional<EarlyExit> CheckNodes(const ServerOptions& options, const std::vector<Flag>& flags) {
+  const EngineOptions& engine = options.engine;
+  const bool several = engine.nnodes > 1;
+  const bool follower = engine.node_rank > 0;
+  if (engine.node_rank >= engine.nnodes) {
+    return Wrong(
+        absl::StrCat("--node-rank ", engine.node_rank, ": expected less than --nnodes ", engine.nnodes),
+        "Ranks of nodes count from 0, the leader.");
+  }
+  if (engine.tensor_parallel_size % engine.nnodes != 0) {
+    return Wrong(absl::StrCat("--tensor-parallel-size ", engine.tensor_parallel_size,
+                              ": expected a multiple of --nnodes ", engine.nnodes),
+                 "It counts the ranks of all nodes together, and every node has as many.");
+  }
+  const std::string node = !several   ? "a single node"
+                           : follower ? "a follower"
+                                      : "the leader of several nodes";
+  if (auto exit = CheckPresence("--followers-listen", options.followers_listen.has_value(),
+                                several && !follower, node)) {
+    return exit;
+  }
+  if (auto exit = CheckPresence("--leader-address", options.leader_address.has_value(), follower, node)) {
+    return exit;
+  }
+  if (auto exit =
+          CheckPresence("--follower-token-file", !options.follower_token_file.empty(), several, node)) {
+    return exit;
+  }
+  if (several && engine.communication == Communication::kLocal) {
+    return Wrong(absl::StrCat("--communicator local: expected socket or nccl with --nnodes ", engine.nnodes),
+                 "Local ranks are threads of one process.");
+  }
+  for (const Flag& flag : flags) {
+    if (follower && flag.nodes == Nodes::kLeader && flag.origin != "default") {
+      return Wrong(absl::StrCat(flag.origin == "flag" ? flag.Option() : flag.Variable(),
+                                ": a follower has no use for it"),
+                   "It is the leader's to set. Leave it out here.");
+    }
+  }
+  return std::nullopt;
+}
+
 // Fills what depends on other settings, and checks them together.
-std::optional<EarlyExit> Complete(ServerOptions& options) {
+std::optional<EarlyExit> Complete(ServerOptions& options, const std::vector<Flag>& flags) {
   if (options.engine.model_dir.empty()) {
     return Wrong("no model", "Give one: yoio-server --model DIR. " + std::string(kSeeHelp));
   }
@@ -278,11 +221,10 @@ std::optional<EarlyExit> Complete(ServerOptions& options) {
     const std::string name = path.lexically_normal().parent_path().filename().string();
     options.served_model_names = {name.empty() || name == "." || name == ".." ? "model" : name};
   }
-  if (!options.listen.IsLoopback() && !options.allow_plaintext) {
-    return Wrong(absl::StrCat("--listen ", options.listen.ToString(),
-                              ": other machines could reach it, and nothing is encrypted"),
-                 "Listen on 127.0.0.1, or add --allow-plaintext if the network is trusted.");
-  }
+  if (auto exit = CheckNodes(options, flags)) return exit;
+  if (auto exit = CheckPlaintext("--listen", options.listen, options)) return exit;
+  if (auto exit = CheckPlaintext("--followers-listen", options.followers_listen, options)) return exit;
+  if (auto exit = CheckPlaintext("--leader-address", options.leader_address, options)) return exit;
   return std::nullopt;
 }
 
@@ -291,10 +233,11 @@ std::optional<EarlyExit> Complete(ServerOptions& options) {
 std::variant<ParsedOptions, EarlyExit> ParseOptions(const std::vector<std::string>& args,
                                                     const Environment& environment) {
   ParsedOptions parsed;
+  parsed.options.engine.version = kVersion;
   std::vector<Flag> flags = MakeFlags(parsed.options);
   if (auto exit = ReadArguments(args, flags)) return *std::move(exit);
   if (auto exit = ReadEnvironment(environment, flags)) return *std::move(exit);
-  if (auto exit = Complete(parsed.options)) return *std::move(exit);
+  if (auto exit = Complete(parsed.options, flags)) return *std::move(exit);
   for (const Flag& flag : flags) {
     const std::string value = flag.value.show();
     parsed.settings.push_back({flag.Option(), value.empty() ? "unset" : value, flag.origin});

@@ -46,7 +46,7 @@ KNOWS_DEVICES = {
 INCLUDE = re.compile(r'^\s*#\s*include\s*(?:"([^"]+)"|<([^>]+)>)', re.MULTILINE)
 CONDITION = re.compile(r"^\s*#\s*(?:if|ifdef|ifndef|elif)\b(.*)$", re.MULTILINE)
 BACKEND_WORD = re.compile(r"\b\w*(?:CUDA|NCCL)\w*\b")
-GENERATED = re.compile(r"^(proto/)?yoio/v1/")
+GENERATED = re.compile(r"^(proto/)?yoio/(internal/)?v1/")
 
 
 def folder_of(include):
@@ -128,6 +128,7 @@ class RulesTest(unittest.TestCase):
         self.assert_fails("client/a.h", '#  include "engine/request.h"\n', "client may include")
         self.assert_fails("base/a.h", '#include "kernels/ops.h"\n', "base may include nothing")
         self.assert_fails("engine/a.cc", '#include "proto/yoio/v1/inference.pb.h"\n', "engine may include")
+        self.assert_fails("engine/a.cc", '#include "yoio/internal/v1/followers.pb.h"\n', "engine may include")
 
     def test_libraries(self):
         self.assert_fails("engine/a.cc", "#include <grpcpp/grpcpp.h>\n", "belongs in")

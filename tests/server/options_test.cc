@@ -84,6 +84,14 @@ TEST(OptionsTest, EveryFlagIsRead) {
                                       "--stall-timeout=1m30s",
                                       "--drain-timeout=0s",
                                       "--pipeline-depth=2",
+                                      "--nnodes=2",
+                                      "--node-rank=0",
+                                      "--followers-listen=127.0.0.1:50054",
+                                      "--follower-token-file=/token",
+                                      "--communicator=socket",
+                                      "--index-sharding=rows",
+                                      "--load-timeout=90s",
+                                      "--step-timeout=3s",
                                       "--allow-plaintext",
                                       "--dry-run"});
   const ServerOptions& options = parsed.options;
@@ -110,7 +118,18 @@ TEST(OptionsTest, EveryFlagIsRead) {
   EXPECT_EQ(options.engine.pipeline_depth, 2);
   EXPECT_TRUE(options.allow_plaintext);
   EXPECT_TRUE(options.dry_run);
-  for (const Setting& setting : parsed.settings) EXPECT_EQ(setting.origin, "flag") << setting.flag;
+  EXPECT_EQ(options.engine.nnodes, 2);
+  EXPECT_EQ(options.engine.node_rank, 0);
+  EXPECT_EQ(options.followers_listen->ToString(), "127.0.0.1:50054");
+  EXPECT_EQ(options.follower_token_file, "/token");
+  EXPECT_EQ(options.engine.communication, Communication::kSocket);
+  EXPECT_EQ(options.engine.index_sharding, IndexSharding::kRows);
+  EXPECT_EQ(options.engine.load_timeout, std::chrono::seconds(90));
+  EXPECT_EQ(options.engine.step_timeout, std::chrono::seconds(3));
+  for (const Setting& setting : parsed.settings) {
+    if (setting.flag == "--leader-address") continue;  // a follower's
+    EXPECT_EQ(setting.origin, "flag") << setting.flag;
+  }
 }
 
 TEST(OptionsTest, EnvironmentTwinsAndOrigins) {
@@ -168,6 +187,73 @@ TEST(OptionsTest, PlaintextForOtherMachinesNeedsASayso) {
   EXPECT_THAT(Mistake({"--model", "/m", "--listen", "0.0.0.0:50051"}), HasSubstr("--allow-plaintext"));
   Parse({"--model", "/m", "--listen", "0.0.0.0:50051", "--allow-plaintext"});
   Parse({"--model", "/m", "--listen", "localhost:50051", "--health-listen", "0.0.0.0:50052"});
+}
+
+const std::vector<std::string> kLeader = {"--model=/m", "--nnodes=2", "--tensor-parallel-size=4",
+                                          "--followers-listen=127.0.0.1:0", "--follower-token-file=/token"};
+const std::vector<std::string> kFollower = {"--model=/m",
+                                            "--nnodes=2",
+                                            "--node-rank=1",
+                                            "--tensor-parallel-size=4",
+                                            "--leader-address=localhost:50054",
+                                            "--follower-token-file=/token"};
+
+std::vector<std::string> With(std::vector<std::string> args, const std::string& arg) {
+  args.push_back(arg);
+  return args;
+}
+
+std::vector<std::string> Without(std::vector<std::string> args, const std::string& flag) {
+  std::erase_if(args, [&](const std::string& arg) { return arg.rfind(flag + "=", 0) == 0; });
+  return args;
+}
+
+TEST(OptionsTest, NodesOfOneEngine) {
+  Parse(kLeader);
+  const ParsedOptions follower = Parse(kFollower);
+  EXPECT_EQ(follower.options.engine.node_rank, 1);
+  EXPECT_EQ(follower.options.leader_address->ToString(), "localhost:50054");
+  EXPECT_FALSE(follower.options.engine.version.empty());
+  Parse(With(kFollower, "--health-listen=0.0.0.0:1"));
+  Parse(With(kLeader, "--communicator=socket"));
+}
+
+TEST(OptionsTest, NodesThatDoNotFitTogether) {
+  EXPECT_THAT(Mistake(With(kLeader, "--node-rank=2")),
+              HasSubstr("--node-rank 2: expected less than --nnodes 2"));
+  EXPECT_THAT(Mistake({"--model=/m", "--node-rank=1"}), HasSubstr("--node-rank 1: expected less than"));
+  EXPECT_THAT(Mistake(With(Without(kLeader, "--tensor-parallel-size"), "--tensor-parallel-size=3")),
+              HasSubstr("--tensor-parallel-size 3: expected a multiple of --nnodes 2"));
+  EXPECT_THAT(Mistake(With(kLeader, "--communicator=local")), HasSubstr("expected socket or nccl"));
+}
+
+TEST(OptionsTest, EachNodeTakesWhatItHasAUseFor) {
+  for (const char* flag : {"--followers-listen", "--follower-token-file"}) {
+    EXPECT_THAT(Mistake(Without(kLeader, flag)), HasSubstr(std::string("no ") + flag)) << flag;
+  }
+  for (const char* flag : {"--leader-address", "--follower-token-file"}) {
+    EXPECT_THAT(Mistake(Without(kFollower, flag)), HasSubstr(std::string("no ") + flag)) << flag;
+  }
+  EXPECT_THAT(Mistake(With(kLeader, "--leader-address=localhost:1")),
+              HasSubstr("--leader-address: the leader"));
+  for (const char* flag : {"--followers-listen=localhost:1", "--listen=localhost:1", "--step-timeout=3s",
+                           "--kv-cache-bytes=1GiB", "--load-format=dummy", "--drain-timeout=1s"}) {
+    EXPECT_THAT(Mistake(With(kFollower, flag)), HasSubstr("a follower has no use for it")) << flag;
+  }
+  EXPECT_THAT(Mistake(kFollower, {{"YOIO_MAX_SEQUENCES", "5"}}), HasSubstr("YOIO_MAX_SEQUENCES: a follower"));
+  for (const char* flag :
+       {"--followers-listen=localhost:1", "--leader-address=localhost:1", "--follower-token-file=/token"}) {
+    EXPECT_THAT(Mistake({"--model=/m", flag}), HasSubstr("a single node has no use for it")) << flag;
+  }
+}
+
+TEST(OptionsTest, NodesOnOtherMachinesNeedASayso) {
+  const auto leader = With(Without(kLeader, "--followers-listen"), "--followers-listen=0.0.0.0:50054");
+  EXPECT_THAT(Mistake(leader), HasSubstr("--followers-listen 0.0.0.0:50054: "));
+  Parse(With(leader, "--allow-plaintext"));
+  const auto follower = With(Without(kFollower, "--leader-address"), "--leader-address=yoio-0:50054");
+  EXPECT_THAT(Mistake(follower), HasSubstr("--leader-address yoio-0:50054: "));
+  Parse(With(follower, "--allow-plaintext"));
 }
 
 TEST(OptionsTest, HelpNamesEveryFlagOnceAndFitsATerminal) {
