@@ -82,7 +82,7 @@ absl::Status Worker::Queue(Step& step) {
   kernels::Backend& backend = *options_.backend;
   if (sampler_ != nullptr) YOIO_RETURN_IF_ERROR(sampler_->Begin(plan, step.sampling));
   YOIO_RETURN_IF_ERROR(model_->Forward(plan, [&](int first_row, int num_rows, const float* logits) {
-    sampler_->Read(first_row, num_rows, logits, samples_.As<int32_t>());
+    if (sampler_ != nullptr) sampler_->Read(first_row, num_rows, logits, samples_.As<int32_t>());
     return absl::OkStatus();
   }));
   if (sampler_ != nullptr) sampler_->End(step.sampling);

@@ -48,15 +48,16 @@ struct Matrix {
   int64_t cols = 0;
 };
 
-// out[i] = table[id - vocab_begin], or zeros when that id belongs to another rank's shard. A negative id -1 -
-// r stands for previous[r].
+// out[i] = table[id - vocab_begin], or zeros when that id belongs to another rank's shard: the sum over ranks
+// is the embedding, and exact in any activation type that holds the table's values. A negative id -1 - r
+// stands for previous[r].
 struct EmbedArgs {
   const int32_t* ids;       // [num_tokens]
   const int32_t* previous;  // ids drawn by the step before; may be null when no id is negative
   Matrix table;             // [vocab of this rank, hidden]
   int32_t vocab_begin;
   int num_tokens;
-  float* out;  // [num_tokens, hidden]
+  Activation* out;  // [num_tokens, hidden], rounded to the activation type
 };
 
 // x += delta (when given), then out = x / sqrt(mean(x^2) + eps) * weight, per row. With `starts`, x = delta

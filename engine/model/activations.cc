@@ -9,7 +9,7 @@
 namespace yoio {
 namespace {
 
-using Sizes = std::array<std::pair<kernels::Buffer Activations::*, int64_t>, 18>;  // bytes of each buffer
+using Sizes = std::array<std::pair<kernels::Buffer Activations::*, int64_t>, 17>;  // bytes of each buffer
 
 Sizes Measure(const ModelConfig& config, const Shard& shard, const StepLimits& limits, int32_t max_model_len,
               kernels::DType type) {
@@ -20,7 +20,6 @@ Sizes Measure(const ModelConfig& config, const Shard& shard, const StepLimits& l
   const int64_t dim = config.plan.indexers.empty() ? 0 : config.index_head_dim;
   const int64_t top_k = config.plan.indexers.empty() ? 0 : config.index_topk;
   const bool indexes = dim > 0 && shard.rank == 0;
-  const int64_t vocab_tile = static_cast<int64_t>(kLogitsTile) * shard.vocab_stride;
   return {{{&Activations::x, tokens * hidden * wide},
            {&Activations::h, tokens * hidden * element},
            {&Activations::delta, tokens * hidden * element},
@@ -37,8 +36,7 @@ Sizes Measure(const ModelConfig& config, const Shard& shard, const StepLimits& l
            {&Activations::index_scores, indexes ? int64_t{kIndexTile} * max_model_len * wide : 0},
            {&Activations::index_positions, indexes ? rows * top_k * wide : 0},
            {&Activations::index_set, (IndexSet::SlotsBegin(limits.max_output_rows) + rows * top_k) * wide},
-           {&Activations::logits, vocab_tile * wide},
-           {&Activations::all_logits, shard.world > 1 ? shard.world * vocab_tile * wide : 0}}};
+           {&Activations::logits, int64_t{kLogitsTile} * shard.vocab_stride * wide}}};
 }
 
 }  // namespace

@@ -1,17 +1,13 @@
 #include "engine/model/model.h"
 
 #include <algorithm>
-#include <cstring>
-#include <span>
 
-#include "base/check.h"
 #include "base/status.h"
 
 namespace yoio {
 namespace {
 
 using kernels::Activation;
-using kernels::DType;
 
 // Numbers of rows that steps are recorded for. Products take rows in eights, so that padding up to the next
 // of these costs at most as much as it did not save.
@@ -33,11 +29,7 @@ Model::Model(const ModelParts& parts, const StepLimits& limits)
       backend_(*parts.backend),
       stream_(*parts.stream),
       first_output_layer_(FirstOutputLayer(parts.config->plan)),
-      inputs_(parts.cache->geometry(), limits) {
-  if (parts.shard.rank == 0 && parts.shard.world > 1) {
-    host_logits_.resize(static_cast<size_t>(kLogitsTile) * config_.vocab_size);
-  }
-}
+      inputs_(parts.cache->geometry(), limits) {}
 
 absl::Status Model::Prepare() {
   const CacheGeometry& geometry = parts_.cache->geometry();
@@ -133,18 +125,17 @@ absl::Status Model::RunLayer(int number) {
   return absl::OkStatus();
 }
 
+// An embedding is the first delta: on every rank but one its row is zeros, so that the sum over ranks is
+// exact.
 absl::Status Model::Embed() {
-  float* x = act_.x.As<float>();
   backend_.Embed({.ids = inputs_.token_ids(),
                   .previous = parts_.previous_samples,
                   .table = parts_.weights->embedding,
                   .vocab_begin = parts_.shard.vocab_begin,
                   .num_tokens = rows_.count,
-                  .out = x},
+                  .out = act_.delta.As<Activation>()},
                  stream_);
-  const size_t size = static_cast<size_t>(rows_.count) * config_.hidden_size;
-  YOIO_RETURN_IF_ERROR(parts_.comm->AllReduce(x, size, DType::kF32, stream_));
-  Norm(parts_.weights->layers[0].input_norm, act_.h.As<Activation>());
+  YOIO_RETURN_IF_ERROR(AddDelta(parts_.weights->layers[0].input_norm, /*starts=*/true));
   backend_.RopeTable({.positions = inputs_.positions(),
                       .num_tokens = rows_.count,
                       .head_dim = config_.head_dim,
@@ -184,49 +175,23 @@ const float* Model::NormAfter(int layer) const {
 }
 
 absl::Status Model::Logits(int num_rows, LogitsSink sink) {
-  const Shard& shard = parts_.shard;
   const bool narrowed = first_output_layer_ < static_cast<int>(config_.plan.layers.size());
   const kernels::Buffer& last = narrowed ? act_.h : act_.output_h;
   float* logits = act_.logits.As<float>();
   for (int first = 0; first < num_rows; first += kLogitsTile) {
     const int count = std::min(kLogitsTile, num_rows - first);
-    // The last rank's shard may be narrower than its share of the gathered row.
     backend_.MatMul({.x = Offset(last, static_cast<int64_t>(first) * config_.hidden_size),
                      .x_stride = config_.hidden_size,
                      .w = parts_.weights->lm_head,
                      .num_rows = count,
                      .num_prompt_rows = 0,
                      .y = logits,
-                     .y_type = DType::kF32,
-                     .y_stride = shard.vocab_stride},
+                     .y_type = kernels::DType::kF32,
+                     .y_stride = parts_.shard.vocab_stride},
                     stream_);
-    if (shard.world == 1) {
-      YOIO_RETURN_IF_ERROR(sink(first, count, logits));
-      continue;
-    }
-    const size_t part = static_cast<size_t>(count) * shard.vocab_stride;
-    float* all = act_.all_logits.As<float>();
-    YOIO_RETURN_IF_ERROR(parts_.comm->AllGather(std::as_bytes(std::span(logits, part)),
-                                                std::as_writable_bytes(std::span(all, part * shard.world)),
-                                                stream_));
-    if (shard.rank == 0) YOIO_RETURN_IF_ERROR(sink(first, count, JoinShards(all, count)));
+    YOIO_RETURN_IF_ERROR(sink(first, count, logits));
   }
   return absl::OkStatus();
-}
-
-// [world, rows, vocab stride] -> [rows, vocab], in vocabulary order. Several ranks run on the host alone.
-const float* Model::JoinShards(const float* all, int num_rows) {
-  const Shard& shard = parts_.shard;
-  for (int row = 0; row < num_rows; ++row) {
-    float* out = host_logits_.data() + static_cast<int64_t>(row) * config_.vocab_size;
-    for (int rank = 0; rank < shard.world; ++rank) {
-      const int begin = std::min(rank * shard.vocab_stride, config_.vocab_size);
-      const int size = std::min(shard.vocab_stride, config_.vocab_size - begin);
-      const float* part = all + (static_cast<int64_t>(rank) * num_rows + row) * shard.vocab_stride;
-      std::memcpy(out + begin, part, size * sizeof(float));
-    }
-  }
-  return host_logits_.data();
 }
 
 bool Model::FirstToName(int layer) const {

@@ -43,17 +43,17 @@ class Model {
   // step for every usual number of generated rows: some hundred milliseconds.
   absl::Status Prepare();
 
-  // Receives rank 0's logits, a tile of output rows at a time: `logits` is device memory [num_rows, vocab]
-  // for the output rows from `first_row` on. Work that reads it must be queued during the call.
+  // Receives this rank's logits on every rank alike, a tile of output rows at a time: `logits` is device
+  // memory [num_rows, shard.vocab_stride] for the output rows from `first_row` on, of which the columns
+  // [0, shard.vocab) are meant. Work that reads it must be queued during the call.
   using LogitsSink = absl::FunctionRef<absl::Status(int first_row, int num_rows, const float* logits)>;
 
   // Queues `plan`; on a device that computes at once, runs it. Any error is the group's end.
   absl::Status Forward(const StepPlan& plan, LogitsSink sink);
 
-  // For tests, once the stream is synchronised: the index of the last step on rank 0, and its positions
-  // [num_output_rows, top_k], all of it device memory.
+  // For tests, once the stream is synchronised: the index of the last step that had output rows, device
+  // memory.
   const IndexSet& last_index() const { return index_; }
-  const int32_t* last_index_positions() const { return act_.index_positions.As<int32_t>(); }
 
  private:
   // A step is walked in two halves: the layers that run all tokens, and those that run output rows.
@@ -82,10 +82,9 @@ class Model {
   void AttendWindow(int layer);
   absl::Status AddAttention(int layer);
   absl::Status AddFeedForward(int layer, const float* next_norm);
-  absl::Status AddDelta(const float* norm);
+  absl::Status AddDelta(const float* norm, bool starts = false);
   const float* NormAfter(int layer) const;
   absl::Status Logits(int num_rows, LogitsSink sink);
-  const float* JoinShards(const float* all, int num_rows);
 
   void Norm(const float* weight, kernels::Activation* out);
   void MatMul(const kernels::Activation* x, const kernels::Matrix& w, kernels::Activation* y,
@@ -105,7 +104,6 @@ class Model {
   RowSet rows_{};
   IndexSet index_;
   std::array<std::map<int, std::unique_ptr<kernels::Graph>>, 2> graphs_;  // by half, by number of rows
-  std::vector<float> host_logits_;  // [kLogitsTile, vocab] on rank 0, when shards must be put together
 };
 
 }  // namespace yoio

@@ -214,8 +214,8 @@ absl::Status Model::AddFeedForward(int layer, const float* next_norm) {
   return AddDelta(next_norm);
 }
 
-// x += the ranks' deltas; h = norm(x).
-absl::Status Model::AddDelta(const float* norm) {
+// x += the ranks' deltas, or with `starts` x = their sum; h = norm(x).
+absl::Status Model::AddDelta(const float* norm, bool starts) {
   Activation* delta = act_.delta.As<Activation>();
   return parts_.comm->AllReduceResidualNorm(
       {.x = (half_ == Half::kTokens ? act_.x : act_.output_x).As<float>(),
@@ -224,7 +224,8 @@ absl::Status Model::AddDelta(const float* norm) {
        .eps = config_.rms_norm_eps,
        .num_rows = rows_.count,
        .hidden = config_.hidden_size,
-       .out = act_.h.As<Activation>()},
+       .out = act_.h.As<Activation>(),
+       .starts = starts},
       delta, backend_, stream_);
 }
 

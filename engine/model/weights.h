@@ -28,7 +28,7 @@ struct Shard {
   int ffn_begin = 0;
   int vocab = 0;  // rows of this rank; the last rank may hold fewer than the others
   int vocab_begin = 0;
-  int vocab_stride = 0;  // rows of every rank but perhaps the last
+  int vocab_stride = 0;  // rows of every rank but perhaps the last, and what a row of its logits takes
 
   // INVALID_ARGUMENT naming the count that `world` does not divide.
   static absl::StatusOr<Shard> Make(const ModelConfig& config, int rank, int world);

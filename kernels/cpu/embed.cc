@@ -10,7 +10,7 @@ void Embed(const EmbedArgs& args, CpuStream& stream) {
   const int64_t hidden = args.table.cols;
   ForRanges(stream, args.num_tokens, hidden * sizeof(float), [&](int64_t begin, int64_t end) {
     for (int64_t i = begin; i < end; ++i) {
-      float* out = args.out + i * hidden;
+      float* out = AsFloats(args.out) + i * hidden;
       const int32_t id = args.ids[i] >= 0 ? args.ids[i] : args.previous[-1 - args.ids[i]];
       const int64_t row = int64_t{id} - args.vocab_begin;
       if (row < 0 || row >= args.table.rows) {

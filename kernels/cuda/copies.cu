@@ -23,15 +23,17 @@ LaunchShape ForRows(int num_rows, int64_t row_words) {
 
 __device__ __forceinline__ int WordOfRow() { return blockIdx.y * blockDim.x + threadIdx.x; }
 
-__device__ __forceinline__ float ToFloat(float value) { return value; }
-__device__ __forceinline__ float ToFloat(__nv_bfloat16 value) { return __bfloat162float(value); }
+__device__ __forceinline__ __nv_bfloat16 ToHalf(float value) { return __float2bfloat16_rn(value); }
+__device__ __forceinline__ __nv_bfloat16 ToHalf(__nv_bfloat16 value) { return value; }
 
-__device__ __forceinline__ void LoadVector(const float* data, float (&values)[kVector]) {
+__device__ __forceinline__ uint4 LoadHalves(const float* data) {
+  float values[kVector];
   LoadFloats(data, values);
+  return Narrow(values);
 }
 
-__device__ __forceinline__ void LoadVector(const __nv_bfloat16* data, float (&values)[kVector]) {
-  Widen(*reinterpret_cast<const uint4*>(data), values);
+__device__ __forceinline__ uint4 LoadHalves(const __nv_bfloat16* data) {
+  return *reinterpret_cast<const uint4*>(data);
 }
 
 // The row of the table that token i names; negative when another rank has it.
@@ -49,9 +51,9 @@ __global__ void __launch_bounds__(kMaxThreads) EmbedVectors(EmbedArgs args) {
   const int64_t hidden = args.table.cols, column = int64_t{WordOfRow()} * kVector;
   if (column >= hidden) return;
   const int64_t row = TableRow(args, blockIdx.x);
-  float values[kVector] = {};
-  if (row >= 0) LoadVector(static_cast<const T*>(args.table.data) + row * hidden + column, values);
-  StoreFloats(values, args.out + blockIdx.x * hidden + column);
+  uint4 halves = {0, 0, 0, 0};
+  if (row >= 0) halves = LoadHalves(static_cast<const T*>(args.table.data) + row * hidden + column);
+  *reinterpret_cast<uint4*>(Halves(args.out) + blockIdx.x * hidden + column) = halves;
 }
 
 template <typename T>
@@ -62,7 +64,8 @@ __global__ void __launch_bounds__(kMaxThreads) EmbedValues(EmbedArgs args) {
   if (column >= hidden) return;
   const int64_t row = TableRow(args, blockIdx.x);
   const T* table = static_cast<const T*>(args.table.data);
-  args.out[blockIdx.x * hidden + column] = row >= 0 ? ToFloat(table[row * hidden + column]) : 0.0f;
+  const __nv_bfloat16 zero = __ushort_as_bfloat16(0);
+  Halves(args.out)[blockIdx.x * hidden + column] = row >= 0 ? ToHalf(table[row * hidden + column]) : zero;
 }
 
 // Words in the order of the cache: [row][kv_head][K|V][words of a head].

@@ -16,7 +16,7 @@ class EmbedTest : public BackendTest {
   std::vector<float> Embed(const std::vector<int32_t>& ids, Matrix table, int32_t vocab_begin,
                            int num_threads = 2, const std::vector<int32_t>& previous = {}) {
     const DeviceArray<int32_t> device_ids = Upload(ids), device_previous = Upload(previous);
-    const DeviceArray<float> out = Poisoned<float>(ids.size() * table.cols);
+    const ActivationArray out = PoisonedActivations(ids.size() * table.cols);
     backend().Embed({.ids = device_ids.data(),
                      .previous = previous.empty() ? nullptr : device_previous.data(),
                      .table = table,
@@ -28,19 +28,20 @@ class EmbedTest : public BackendTest {
   }
 };
 
-TEST_P(EmbedTest, CopiesFloatRows) {
+TEST_P(EmbedTest, CopiesFloatRowsAsActivations) {
   const std::vector<float> table = Random(1).Normals(5 * 7);
+  const std::vector<float> rounded = Activations(table).values();
   const DeviceArray<float> device_table = Upload(table);
   const std::vector<float> out =
       Embed({4, 0, 4}, {.data = device_table.data(), .dtype = DType::kF32, .rows = 5, .cols = 7}, 0);
   for (int j = 0; j < 7; ++j) {
-    EXPECT_EQ(out[j], table[4 * 7 + j]);
-    EXPECT_EQ(out[7 + j], table[j]);
-    EXPECT_EQ(out[14 + j], table[4 * 7 + j]);
+    EXPECT_EQ(out[j], rounded[4 * 7 + j]);
+    EXPECT_EQ(out[7 + j], rounded[j]);
+    EXPECT_EQ(out[14 + j], rounded[4 * 7 + j]);
   }
 }
 
-TEST_P(EmbedTest, WidensBFloat16Exactly) {
+TEST_P(EmbedTest, KeepsBFloat16Exactly) {
   Random random(2);
   for (const int hidden : {7, 40, 64, 320, 2560, 4096}) {
     SCOPED_TRACE(hidden);

@@ -1,11 +1,11 @@
 #include "tests/parity/model_harness.h"
 
+#include <algorithm>
 #include <utility>
 
+#include "absl/strings/str_cat.h"
 #include "base/status.h"
 #include "engine/checkpoint/config.h"
-#include "engine/checkpoint/safetensors.h"
-#include "tests/support/spawn_ranks.h"
 
 namespace yoio::test {
 
@@ -14,39 +14,70 @@ absl::StatusOr<std::unique_ptr<ModelHarness>> ModelHarness::Create(const Harness
   const std::string dense = std::string(YOIO_SOURCE_DIR) + "/tests/parity/dense.json";
   YOIO_ASSIGN_OR_RETURN(harness->config_, ReadModelConfig(options.dir, options.dense ? dense : ""));
   YOIO_ASSIGN_OR_RETURN(const auto checkpoint, Checkpoint::Open(options.dir));
-  YOIO_ASSIGN_OR_RETURN(harness->backend_, kernels::MakeBackend(options.device, 0));
-  const std::vector<kernels::Backend*> backends(options.world, harness->backend_.get());
-  YOIO_ASSIGN_OR_RETURN(harness->comms_,
-                        MakeCommunicators({.world = options.world, .num_ranks = options.world}, backends));
-
-  const int blocks = (options.max_tokens + kernels::kBlockTokens - 1) / kernels::kBlockTokens;
-  const CacheGeometry geometry{.num_blocks = blocks * options.max_sequences,
-                               .max_sequences = options.max_sequences,
-                               .max_blocks_per_sequence = blocks,
-                               .ring_tokens = CacheGeometry::RingTokens(harness->config_.plan)};
-  const StepLimits limits{options.max_step_tokens, options.max_output_rows};
+  YOIO_RETURN_IF_ERROR(harness->Meet());
   harness->blocks_given_.assign(options.max_sequences, 0);
   harness->ranks_.resize(options.world);
-  const ModelConfig& config = harness->config_;
-  kernels::Backend& backend = *harness->backend_;
-  for (int i = 0; i < options.world; ++i) {
-    Rank& rank = harness->ranks_[i];
-    YOIO_ASSIGN_OR_RETURN(const Shard shard, Shard::Make(config, i, options.world));
-    YOIO_ASSIGN_OR_RETURN(rank.stream, backend.NewStream(options.threads));
-    YOIO_ASSIGN_OR_RETURN(rank.weights,
-                          Weights::Load(config, shard, *checkpoint, backend, *rank.stream, nullptr));
-    YOIO_ASSIGN_OR_RETURN(rank.cache, KvCache::Create(config, shard, geometry, backend));
-    rank.model = std::make_unique<Model>(ModelParts{.config = &config,
-                                                    .shard = shard,
-                                                    .weights = rank.weights.get(),
-                                                    .cache = rank.cache.get(),
-                                                    .backend = &backend,
-                                                    .comm = harness->comms_[i].get(),
-                                                    .stream = rank.stream.get()},
-                                         limits);
-    YOIO_RETURN_IF_ERROR(rank.model->Prepare());
-  }
+  YOIO_RETURN_IF_ERROR(harness->OnRanks([&](int rank) { return harness->Load(*checkpoint, rank); }));
   return harness;
+}
+
+ModelHarness::~ModelHarness() {
+  const auto forget = [this](int rank) {
+    if (!ranks_.empty()) ranks_[rank] = Rank();
+    return absl::OkStatus();
+  };
+  threads_.Run(forget).IgnoreError();
+}
+
+absl::Status ModelHarness::Meet() {
+  std::vector<kernels::Backend*> backends;
+  for (int rank = 0; rank < options_.world; ++rank) {
+    const int device = options_.device == kernels::DeviceKind::kCuda ? rank : 0;
+    YOIO_ASSIGN_OR_RETURN(auto backend, kernels::MakeBackend(options_.device, device));
+    backends.push_back(backend.get());
+    backends_.push_back(std::move(backend));
+  }
+  GroupOptions group{.kind = options_.communicator, .world = options_.world, .num_ranks = options_.world};
+  std::unique_ptr<Rendezvous> rendezvous;
+  if (group.kind != CommunicatorKind::kLocal) {
+    YOIO_ASSIGN_OR_RETURN(rendezvous, MakeRendezvous(group.kind, /*host=*/""));
+    group.ticket = rendezvous->ticket();
+  }
+  YOIO_ASSIGN_OR_RETURN(comms_, MakeCommunicators(group, backends));
+  return absl::OkStatus();
+}
+
+absl::Status ModelHarness::Load(const Checkpoint& checkpoint, int number) {
+  Rank& rank = ranks_[number];
+  kernels::Backend& backend = *backends_[number];
+  const int blocks = (options_.max_tokens + kernels::kBlockTokens - 1) / kernels::kBlockTokens;
+  const CacheGeometry geometry{.num_blocks = blocks * options_.max_sequences,
+                               .max_sequences = options_.max_sequences,
+                               .max_blocks_per_sequence = blocks,
+                               .ring_tokens = CacheGeometry::RingTokens(config_.plan)};
+  YOIO_ASSIGN_OR_RETURN(rank.shard, Shard::Make(config_, number, options_.world));
+  YOIO_ASSIGN_OR_RETURN(rank.stream, backend.NewStream(options_.threads));
+  YOIO_ASSIGN_OR_RETURN(rank.weights,
+                        Weights::Load(config_, rank.shard, checkpoint, backend, *rank.stream, nullptr));
+  YOIO_ASSIGN_OR_RETURN(rank.cache, KvCache::Create(config_, rank.shard, geometry, backend));
+  rank.model = std::make_unique<Model>(ModelParts{.config = &config_,
+                                                  .shard = rank.shard,
+                                                  .weights = rank.weights.get(),
+                                                  .cache = rank.cache.get(),
+                                                  .backend = &backend,
+                                                  .comm = comms_[number].get(),
+                                                  .stream = rank.stream.get()},
+                                       StepLimits{options_.max_step_tokens, options_.max_output_rows});
+  return rank.model->Prepare();
+}
+
+// The first error ends the group, so that no rank waits for one that has left.
+absl::Status ModelHarness::OnRanks(const std::function<absl::Status(int rank)>& body) {
+  return threads_.Run([&](int rank) {
+    const absl::Status status = body(rank);
+    if (!status.ok()) comms_[rank]->Abort(status);
+    return status;
+  });
 }
 
 StepPlan ModelHarness::MakePlan(const std::vector<Piece>& pieces) {
@@ -77,31 +108,79 @@ absl::StatusOr<StepOutput> ModelHarness::Run(const std::vector<Piece>& pieces) {
   const StepPlan plan = MakePlan(pieces);
   StepOutput output;
   output.logits.resize(plan.output_tokens.size() * config_.vocab_size);
-  kernels::Stream& stream = *ranks_[0].stream;
-  const auto sink = [&](int first_row, int num_rows, const float* logits) {
-    float* out = output.logits.data() + static_cast<int64_t>(first_row) * config_.vocab_size;
-    const size_t bytes = static_cast<size_t>(num_rows) * config_.vocab_size * sizeof(float);
-    backend_->CopyToHost(out, logits, bytes, stream);
-    return backend_->Synchronize(stream);
-  };
-  YOIO_RETURN_IF_ERROR(SpawnRanks(comms_, [&](Communicator& comm) -> absl::Status {
-    const Rank& rank = ranks_[comm.rank()];
-    YOIO_RETURN_IF_ERROR(rank.model->Forward(plan, sink));
-    return backend_->Synchronize(*rank.stream);  // only then may the next step be loaded
-  }));
+  YOIO_RETURN_IF_ERROR(OnRanks([&](int rank) { return RunRank(plan, rank, output); }));
   if (config_.plan.indexers.empty() || plan.output_tokens.empty()) return output;
-  const IndexSet& index = ranks_[0].model->last_index();
-  const size_t num_rows = plan.output_tokens.size();
-  std::vector<int32_t> counts(num_rows), positions(num_rows * index.top_k);
-  backend_->CopyToHost(counts.data(), index.count, counts.size() * sizeof(int32_t), stream);
-  backend_->CopyToHost(positions.data(), ranks_[0].model->last_index_positions(),
-                       positions.size() * sizeof(int32_t), stream);
-  YOIO_RETURN_IF_ERROR(backend_->Synchronize(stream));
-  for (size_t row = 0; row < num_rows; ++row) {
-    const auto first = positions.begin() + static_cast<std::ptrdiff_t>(row * index.top_k);
-    output.positions.emplace_back(first, first + counts[row]);
+  YOIO_RETURN_IF_ERROR(CompareIndexes());
+  for (size_t row = 0; row < plan.output_tokens.size(); ++row) {
+    output.positions.push_back(Positions(static_cast<int>(row)));
   }
   return output;
+}
+
+// Writes this rank's columns of `output.logits`.
+absl::Status ModelHarness::RunRank(const StepPlan& plan, int number, StepOutput& output) {
+  Rank& rank = ranks_[number];
+  kernels::Backend& backend = *backends_[number];
+  const Shard& shard = rank.shard;
+  const auto sink = [&](int first_row, int num_rows, const float* logits) -> absl::Status {
+    rank.logits.resize(static_cast<size_t>(num_rows) * shard.vocab_stride);
+    backend.CopyToHost(rank.logits.data(), logits, rank.logits.size() * sizeof(float), *rank.stream);
+    YOIO_RETURN_IF_ERROR(backend.Synchronize(*rank.stream));
+    for (int row = 0; row < num_rows; ++row) {
+      std::copy_n(rank.logits.begin() + int64_t{row} * shard.vocab_stride, shard.vocab,
+                  output.logits.begin() + int64_t{first_row + row} * config_.vocab_size + shard.vocab_begin);
+    }
+    return absl::OkStatus();
+  };
+  YOIO_RETURN_IF_ERROR(rank.model->Forward(plan, sink));
+  if (!config_.plan.indexers.empty()) {
+    YOIO_RETURN_IF_ERROR(ReadIndex(static_cast<int>(plan.output_tokens.size()), number));
+  }
+  return backend.Synchronize(*rank.stream);  // only then may the next step be loaded
+}
+
+absl::Status ModelHarness::ReadIndex(int num_rows, int number) {
+  Rank& rank = ranks_[number];
+  const IndexSet& index = rank.model->last_index();
+  rank.counts.resize(num_rows);
+  rank.slots.resize(static_cast<size_t>(num_rows) * index.top_k);
+  const auto read = [&](std::vector<int32_t>& to, const int32_t* from) {
+    backends_[number]->CopyToHost(to.data(), from, to.size() * sizeof(int32_t), *rank.stream);
+  };
+  read(rank.counts, index.count);
+  read(rank.slots, index.slots);
+  return backends_[number]->Synchronize(*rank.stream);
+}
+
+// What lies past a count is never read and may be anything.
+absl::Status ModelHarness::CompareIndexes() const {
+  const Rank& first = ranks_[0];
+  const int top_k = config_.index_topk;
+  for (const Rank& other : ranks_) {
+    for (size_t row = 0; row < first.counts.size(); ++row) {
+      const auto begin = static_cast<std::ptrdiff_t>(row * top_k);
+      if (other.counts[row] == first.counts[row] &&
+          std::equal(first.slots.begin() + begin, first.slots.begin() + begin + first.counts[row],
+                     other.slots.begin() + begin)) {
+        continue;
+      }
+      return absl::InternalError(absl::StrCat("step ", step_ - 1, ", row ", row, ": the index of rank ",
+                                              other.shard.rank, " is another one"));
+    }
+  }
+  return absl::OkStatus();
+}
+
+// Of the tokens that lie at the selected slots, as MakePlan gives blocks out.
+std::vector<int32_t> ModelHarness::Positions(int row) const {
+  const Rank& rank = ranks_[0];
+  const int32_t* slots = rank.slots.data() + static_cast<int64_t>(row) * config_.index_topk;
+  std::vector<int32_t> positions;
+  for (int i = 0; i < rank.counts[row]; ++i) {
+    const int32_t block = slots[i] / kernels::kBlockTokens / options_.max_sequences;
+    positions.push_back(block * kernels::kBlockTokens + slots[i] % kernels::kBlockTokens);
+  }
+  return positions;
 }
 
 }  // namespace yoio::test

@@ -9,19 +9,22 @@
 #include <vector>
 
 #include "absl/status/statusor.h"
+#include "engine/checkpoint/safetensors.h"
 #include "engine/comm/communicator.h"
 #include "engine/model/model.h"
 #include "engine/step_plan.h"
 #include "kernels/backend.h"
+#include "tests/support/rank_threads.h"
 
 namespace yoio::test {
 
 struct HarnessOptions {
   std::string dir;
   kernels::DeviceKind device = kernels::DeviceKind::kCpu;
+  CommunicatorKind communicator = CommunicatorKind::kLocal;
   bool dense = false;  // index_topk 0
-  int world = 1;
-  int threads = 1;  // per rank
+  int world = 1;       // on GPUs, rank r has the r-th
+  int threads = 1;     // per rank
   int max_step_tokens = 512;
   int max_output_rows = 512;
   int max_sequences = 4;
@@ -37,40 +40,54 @@ struct Piece {
   bool generated = false;
 };
 
-// What rank 0 computed in one step. Rows are in the order of the pieces.
+// What one step computed. Rows are in the order of the pieces.
 struct StepOutput {
-  std::vector<float> logits;                    // [rows, vocab]
+  std::vector<float> logits;                    // [rows, vocab], the shards of all ranks side by side
   std::vector<std::vector<int32_t>> positions;  // [rows] selected positions, empty when dense
 };
 
+// All ranks are threads of this process.
 class ModelHarness {
  public:
   static absl::StatusOr<std::unique_ptr<ModelHarness>> Create(const HarnessOptions& options);
+  ~ModelHarness();
 
   // Prompt pieces must come before generated ones. Blocks are handed out so that no sequence's are
-  // consecutive.
+  // consecutive. INTERNAL when the ranks' index sets are not the same, bit for bit.
   absl::StatusOr<StepOutput> Run(const std::vector<Piece>& pieces);
 
   const ModelConfig& config() const { return config_; }
 
  private:
+  // Created, used and destroyed on the rank's thread.
   struct Rank {
+    Shard shard;
     std::unique_ptr<kernels::Stream> stream;
     std::unique_ptr<Weights> weights;
     std::unique_ptr<KvCache> cache;
     std::unique_ptr<Model> model;
+    std::vector<float> logits;           // one tile
+    std::vector<int32_t> counts, slots;  // of the last step's index
   };
 
-  explicit ModelHarness(const HarnessOptions& options) : options_(options) {}
+  explicit ModelHarness(const HarnessOptions& options) : options_(options), threads_(options.world) {}
+  absl::Status Meet();
+  absl::Status Load(const Checkpoint& checkpoint, int number);
+  absl::Status OnRanks(const std::function<absl::Status(int rank)>& body);
   StepPlan MakePlan(const std::vector<Piece>& pieces);
+  absl::Status RunRank(const StepPlan& plan, int number, StepOutput& output);
+  absl::Status ReadIndex(int num_rows, int number);
+  absl::Status CompareIndexes() const;
+  std::vector<int32_t> Positions(int row) const;
 
   const HarnessOptions options_;
   ModelConfig config_;
-  std::unique_ptr<kernels::Backend> backend_;
-  std::vector<std::unique_ptr<Communicator>> comms_;
+  std::vector<std::unique_ptr<kernels::Backend>> backends_;  // by rank
+  std::vector<std::unique_ptr<Communicator>> comms_;         // by rank
   std::vector<Rank> ranks_;
   std::vector<int32_t> blocks_given_;  // [slots]
   int64_t step_ = 0;
+  RankThreads threads_;
 };
 
 }  // namespace yoio::test
