@@ -34,10 +34,8 @@ RankLabs::RankLabs(bool on_gpu, int world, int threads) : pool_(world), labs_(wo
 }
 
 RankLabs::~RankLabs() {
-  RunOnAll([&](int rank) {
-    comms_[rank].reset();
-    labs_[rank].reset();
-  });
+  comms_.clear();  // what they share may lie in the memory of any device
+  RunOnAll([&](int rank) { labs_[rank].reset(); });
 }
 
 double RankLabs::Seconds(absl::FunctionRef<void(int rank)> body) {

@@ -81,11 +81,10 @@ void StepRank::FillCache() {
 }
 
 void StepRank::Run(const StepPlan& plan) {
-  const int vocab = shape_.config.vocab_size;
   absl::Status status = model_->Forward(plan, [&](int first_row, int num_rows, const float* logits) {
     lab_.backend().Draw({.logits = logits,
-                         .logits_stride = vocab,
-                         .vocab = vocab,
+                         .logits_stride = shard_.vocab_stride,
+                         .vocab = shard_.vocab,
                          .rows = draws_.As<kernels::DrawRow>() + first_row,
                          .num_rows = num_rows,
                          .ids = samples_.As<int32_t>() + first_row},
