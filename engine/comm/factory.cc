@@ -3,6 +3,10 @@
 #include "engine/comm/communicator.h"
 #include "engine/comm/local_communicator.h"
 
+#if YOIO_WITH_CUDA
+#include "engine/comm/nccl_communicator.h"
+#endif
+
 namespace yoio {
 namespace {
 
@@ -14,9 +18,19 @@ absl::Status Unbuilt(CommunicatorKind kind) {
       absl::StrCat("communicator kind ", static_cast<int>(kind), " is not part of this build"));
 }
 
+#if !YOIO_WITH_CUDA
+absl::StatusOr<std::unique_ptr<Rendezvous>> MakeNcclRendezvous() { return Unbuilt(CommunicatorKind::kNccl); }
+
+absl::StatusOr<std::vector<std::unique_ptr<Communicator>>> MakeNcclCommunicators(
+    const GroupOptions&, std::span<kernels::Backend* const>) {
+  return Unbuilt(CommunicatorKind::kNccl);
+}
+#endif
+
 }  // namespace
 
 absl::StatusOr<std::unique_ptr<Rendezvous>> MakeRendezvous(CommunicatorKind kind, const std::string& host) {
+  if (kind == CommunicatorKind::kNccl) return MakeNcclRendezvous();
   return Unbuilt(kind);
 }
 
@@ -27,6 +41,7 @@ absl::StatusOr<std::vector<std::unique_ptr<Communicator>>> MakeCommunicators(
         absl::StrCat("tensor parallel size ", options.world, ": expected 1 to ", kMaxWorld));
   }
   YOIO_CHECK_EQ(static_cast<int>(backends.size()), options.num_ranks);
+  if (options.kind == CommunicatorKind::kNccl) return MakeNcclCommunicators(options, backends);
   if (options.kind != CommunicatorKind::kLocal) return Unbuilt(options.kind);
   YOIO_CHECK_EQ(options.num_ranks, options.world) << "threads of one process";
   return MakeLocalCommunicators(options.world);

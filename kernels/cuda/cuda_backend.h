@@ -19,6 +19,9 @@ class CudaBackend final : public Backend {
   // FAILED_PRECONDITION naming both when the GPU's generation is not one this build has code for.
   static absl::StatusOr<std::unique_ptr<CudaBackend>> Create(int device);
 
+  // As cudaSetDevice counts.
+  int device() const { return device_; }
+
   std::string_view name() const override { return name_; }
   DType activation_type() const override { return DType::kBF16; }
 

@@ -4,6 +4,7 @@
 // 2560 at 3 TB/s. For the few rows of a decode step it is latency alone, and this runs twice a layer: one
 // block a row, one pass, the row in registers between its sum of squares and its scaling, and the weight
 // loaded while the kernel before still runs.
+#include "kernels/cuda/block_sum.cuh"
 #include "kernels/cuda/cuda_ops.h"
 #include "kernels/cuda/launch.cuh"
 #include "kernels/cuda/vectors.cuh"
@@ -11,26 +12,8 @@
 namespace yoio::kernels::cuda {
 namespace {
 
-constexpr int kWarp = 32;
-constexpr int kMaxThreads = 1024;
-
-// The sum of one value per thread, to all threads of the block, added in one order whatever the grid.
-__device__ float BlockSum(float value) {
-  __shared__ float warp_sums[kMaxThreads / kWarp];
-  const int lane = threadIdx.x % kWarp, num_warps = blockDim.x / kWarp;
-#pragma unroll
-  for (int mask = kWarp / 2; mask > 0; mask /= 2) value += __shfl_xor_sync(~0u, value, mask);
-  if (num_warps == 1) return value;
-  if (lane == 0) warp_sums[threadIdx.x / kWarp] = value;
-  __syncthreads();
-  value = lane < num_warps ? warp_sums[lane] : 0.0f;
-#pragma unroll
-  for (int mask = kWarp / 2; mask > 0; mask /= 2) value += __shfl_xor_sync(~0u, value, mask);
-  return value;
-}
-
 // A row a block, eight values a thread.
-__global__ void __launch_bounds__(kMaxThreads) NormVectors(ResidualRmsNormArgs args) {
+__global__ void __launch_bounds__(kMostBlockThreads) NormVectors(ResidualRmsNormArgs args) {
   AllowNext();
   const int column = threadIdx.x * kVector;
   const int64_t place = int64_t{blockIdx.x} * args.hidden + column;
@@ -60,7 +43,7 @@ __global__ void __launch_bounds__(kMaxThreads) NormVectors(ResidualRmsNormArgs a
 }
 
 // Rows of any width: a value at a time, read twice.
-__global__ void __launch_bounds__(kMaxThreads) NormValues(ResidualRmsNormArgs args) {
+__global__ void __launch_bounds__(kMostBlockThreads) NormValues(ResidualRmsNormArgs args) {
   AllowNext();
   WaitForPrevious();
   const int64_t row = int64_t{blockIdx.x} * args.hidden;
@@ -82,7 +65,7 @@ __global__ void __launch_bounds__(kMaxThreads) NormValues(ResidualRmsNormArgs ar
 void ResidualRmsNorm(const ResidualRmsNormArgs& args, CudaStream& stream) {
   const unsigned rows = args.num_rows;
   const int threads = (args.hidden / kVector + kWarp - 1) / kWarp * kWarp;
-  if (args.hidden % kVector == 0 && threads <= kMaxThreads) {
+  if (args.hidden % kVector == 0 && threads <= kMostBlockThreads) {
     Launch(stream, "ResidualRmsNorm", NormVectors, {rows, static_cast<unsigned>(threads)}, args);
   } else {
     Launch(stream, "ResidualRmsNorm", NormValues, {rows, 256}, args);

@@ -1,0 +1,218 @@
+#include "engine/comm/nccl_group.h"
+
+#include <cuda_runtime_api.h>
+#include <stdlib.h>
+
+#include <atomic>
+#include <cstring>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "base/check.h"
+#include "base/status.h"
+#include "kernels/cuda/status.h"
+
+namespace yoio {
+namespace {
+
+using kernels::cuda::ToStatus;
+
+constexpr Duration kPollInterval = std::chrono::microseconds(100);  // while a group starts
+
+// NVLink multicast stays off, whatever the environment says: it is a resource of the switch that all GPUs of
+// a host share, other tenants' too, and a process that dies with it can put them out of service. A step gains
+// nothing from it: what it sends is short. Before the first call of NCCL, which reads it once.
+void KeepMulticastOff() {
+  static const int failed = setenv("NCCL_NVLS_ENABLE", "0", /*overwrite=*/1);
+  YOIO_CHECK_EQ(failed, 0);
+}
+
+absl::Status ToStatus(ncclResult_t result, const char* what) {
+  const std::string message =
+      absl::StrCat(what, ": NCCL: ", ncclGetErrorString(result), "; ", ncclGetLastError(nullptr));
+  switch (result) {
+    case ncclSuccess:
+    case ncclInProgress:
+      return absl::OkStatus();
+    case ncclSystemError:
+    case ncclRemoteError:
+      return absl::UnavailableError(message);
+    case ncclInvalidUsage:  // two ranks on one device, among other things
+      return absl::FailedPreconditionError(message);
+    default:
+      return absl::InternalError(message);
+  }
+}
+
+// A stream, and memory for what goes through it once.
+class Courier {
+ public:
+  static absl::StatusOr<std::unique_ptr<Courier>> Create(int device, size_t bytes) {
+    YOIO_RETURN_IF_ERROR(ToStatus(cudaSetDevice(device), "cudaSetDevice"));
+    auto courier = std::make_unique<Courier>();
+    YOIO_RETURN_IF_ERROR(ToStatus(cudaStreamCreateWithFlags(&courier->stream_, cudaStreamNonBlocking),
+                                  "cudaStreamCreateWithFlags"));
+    YOIO_RETURN_IF_ERROR(ToStatus(cudaMalloc(&courier->data_, bytes), "cudaMalloc"));
+    return courier;
+  }
+  ~Courier() {
+    if (stream_ != nullptr) cudaStreamDestroy(stream_);
+    cudaFree(data_);
+  }
+
+  cudaStream_t stream() const { return stream_; }
+  std::byte* data() const { return static_cast<std::byte*>(data_); }
+
+ private:
+  cudaStream_t stream_ = nullptr;
+  void* data_ = nullptr;
+};
+
+}  // namespace
+
+absl::StatusOr<std::string> NewNcclTicket() {
+  KeepMulticastOff();
+  ncclUniqueId id;
+  YOIO_RETURN_IF_ERROR(ToStatus(ncclGetUniqueId(&id), "ncclGetUniqueId"));
+  return std::string(id.internal, sizeof(id.internal));
+}
+
+absl::StatusOr<std::unique_ptr<NcclGroup>> NcclGroup::Join(const Options& options, kernels::Backend& host) {
+  std::unique_ptr<NcclGroup> group(new NcclGroup(options));
+  if (options.world == 1) return group;
+  if (options.ticket.size() != sizeof(ncclUniqueId)) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("NCCL ticket of ", options.ticket.size(), " bytes: expected ", sizeof(ncclUniqueId)));
+  }
+  YOIO_ASSIGN_OR_RETURN(group->abort_word_, host.AllocateHost(sizeof(uint32_t)));
+  *group->abort_word_.As<uint32_t>() = 0;
+  const absl::Status status = group->Meet();
+  if (!status.ok()) {
+    group->Abort(status);
+    return status;
+  }
+  return group;
+}
+
+NcclGroup::~NcclGroup() {
+  MutexLock lock(mutex_);
+  if (aborting_.joinable()) aborting_.join();
+  for (ncclComm_t comm : comms_) ncclCommDestroy(comm);
+}
+
+absl::Status NcclGroup::Meet() {
+  KeepMulticastOff();
+  ncclUniqueId id;
+  std::memcpy(id.internal, options_.ticket.data(), sizeof(id.internal));
+  ncclConfig_t config = NCCL_CONFIG_INITIALIZER;
+  config.blocking = 0;
+  {
+    MutexLock lock(mutex_);
+    comms_.resize(num_members());
+    YOIO_RETURN_IF_ERROR(ToStatus(ncclGroupStart(), "ncclGroupStart"));
+    for (int member = 0; member < num_members(); ++member) {
+      YOIO_RETURN_IF_ERROR(ToStatus(cudaSetDevice(device(member)), "cudaSetDevice"));
+      YOIO_RETURN_IF_ERROR(
+          ToStatus(ncclCommInitRankConfig(&comms_[member], world(), id, first_rank() + member, &config),
+                   "ncclCommInitRankConfig"));
+    }
+    YOIO_RETURN_IF_ERROR(ToStatus(ncclGroupEnd(), "ncclGroupEnd"));
+  }
+  return AwaitAll();
+}
+
+absl::Status NcclGroup::AwaitAll() {
+  for (int member = 0; member < num_members();) {
+    YOIO_ASSIGN_OR_RETURN(const ncclResult_t state, State(member));
+    if (state == ncclSuccess) {
+      ++member;
+    } else if (Clock::now() > options_.deadline) {
+      return absl::DeadlineExceededError(
+          absl::StrCat("NCCL group of ", world(), " ranks: not all others have come to meet ranks ",
+                       first_rank(), " to ", first_rank() + num_members() - 1, " in time"));
+    } else {
+      std::this_thread::sleep_for(kPollInterval);
+    }
+  }
+  return absl::OkStatus();
+}
+
+absl::StatusOr<ncclResult_t> NcclGroup::State(int member) {
+  MutexLock lock(mutex_);
+  if (!abort_status_.ok()) return abort_status_;
+  if (comms_.empty()) return ncclSuccess;  // a world of one
+  ncclResult_t state = ncclSuccess;
+  YOIO_RETURN_IF_ERROR(ToStatus(ncclCommGetAsyncError(comms_[member], &state), "ncclCommGetAsyncError"));
+  YOIO_RETURN_IF_ERROR(ToStatus(state, "a collective"));
+  return state;
+}
+
+absl::Status NcclGroup::Queue(int member, absl::FunctionRef<ncclResult_t(ncclComm_t)> call) {
+  ncclResult_t state = ncclSuccess;
+  {
+    MutexLock lock(mutex_);
+    if (!abort_status_.ok()) return abort_status_;
+    if (comms_.empty()) return absl::OkStatus();  // a world of one: the result is there
+    state = call(comms_[member]);
+    YOIO_RETURN_IF_ERROR(ToStatus(state, "a collective"));
+  }
+  while (state == ncclInProgress) {
+    std::this_thread::yield();
+    YOIO_ASSIGN_OR_RETURN(state, State(member));
+  }
+  return absl::OkStatus();
+}
+
+absl::Status NcclGroup::ExchangeBytes(std::span<const std::byte> mine, std::span<std::byte> all) {
+  const size_t bytes = all.size() / world();
+  YOIO_CHECK_EQ(mine.size(), bytes * num_members());
+  std::vector<std::unique_ptr<Courier>> couriers;
+  for (int member = 0; member < num_members(); ++member) {
+    YOIO_ASSIGN_OR_RETURN(couriers.emplace_back(), Courier::Create(device(member), all.size()));
+    YOIO_RETURN_IF_ERROR(ToStatus(cudaMemcpy(couriers[member]->data() + (first_rank() + member) * bytes,
+                                             mine.data() + member * bytes, bytes, cudaMemcpyHostToDevice),
+                                  "cudaMemcpy"));
+  }
+  {
+    MutexLock lock(mutex_);
+    YOIO_RETURN_IF_ERROR(ToStatus(ncclGroupStart(), "ncclGroupStart"));
+    for (int member = 0; member < num_members(); ++member) {
+      std::byte* data = couriers[member]->data();
+      YOIO_RETURN_IF_ERROR(ToStatus(ncclAllGather(data + (first_rank() + member) * bytes, data, bytes,
+                                                  ncclUint8, comms_[member], couriers[member]->stream()),
+                                    "ncclAllGather"));
+    }
+    YOIO_RETURN_IF_ERROR(ToStatus(ncclGroupEnd(), "ncclGroupEnd"));
+  }
+  YOIO_RETURN_IF_ERROR(AwaitAll());
+  for (const std::unique_ptr<Courier>& courier : couriers) {
+    cudaError_t error = cudaErrorNotReady;
+    while ((error = cudaStreamQuery(courier->stream())) == cudaErrorNotReady) {
+      if (Clock::now() > options_.deadline)
+        return absl::DeadlineExceededError("a rank has gone at the start");
+      std::this_thread::sleep_for(kPollInterval);
+    }
+    YOIO_RETURN_IF_ERROR(ToStatus(error, "the first exchange"));
+  }
+  return ToStatus(cudaMemcpy(all.data(), couriers[0]->data(), all.size(), cudaMemcpyDeviceToHost),
+                  "cudaMemcpy");
+}
+
+absl::Status NcclGroup::health(int member) { return State(member).status(); }
+
+void NcclGroup::Abort(absl::Status status) {
+  YOIO_CHECK(!status.ok()) << "an abort needs an error";
+  MutexLock lock(mutex_);
+  if (!abort_status_.ok()) return;
+  abort_status_ = std::move(status);
+  if (abort_word_.data() != nullptr) {
+    std::atomic_ref<uint32_t>(*abort_word_.As<uint32_t>()).store(1, std::memory_order_relaxed);
+  }
+  // Nobody else calls NCCL with these any more. ncclCommAbort first tells the kernels to leave, then waits
+  // for them and for graphs, which is more than a caller can.
+  aborting_ = std::thread([comms = std::exchange(comms_, {})] {
+    for (ncclComm_t comm : comms) ncclCommAbort(comm);
+  });
+}
+
+}  // namespace yoio
