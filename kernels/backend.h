@@ -79,6 +79,16 @@ class Backend {
   // `num_threads` is the share of host threads that the stream may use (CPU); a device ignores it.
   virtual absl::StatusOr<std::unique_ptr<Stream>> NewStream(int num_threads) = 0;
 
+  // A second queue of `stream`, for work beside its own: made at the first call, owned by it.
+  // RESOURCE_EXHAUSTED when the device has no room for what a stream needs. A device that computes at once
+  // has nothing to do beside anything: the stream itself.
+  virtual absl::StatusOr<Stream*> SideStream(Stream& stream) = 0;
+  // What `stream` is given from here on runs once `other` has passed what it has been given so far, and what
+  // failed in `other` has failed in `stream`. For a stream and its side, in either direction; also in a
+  // recording of the stream, where a side that has waited for it becomes a branch until it waits for the
+  // side.
+  virtual void WaitFor(Stream& stream, Stream& other) = 0;
+
   // Queued like any operation. Host memory stays valid, and what is read from it unchanged, until the stream
   // has passed the copy. Only memory of AllocateHost lets the call return before that.
   virtual void CopyToDevice(void* device, const void* host, size_t bytes, Stream& stream) = 0;
@@ -94,8 +104,9 @@ class Backend {
   // Whether the stream has passed the mark; never blocks. INTERNAL when something before it failed.
   virtual absl::StatusOr<bool> Passed(Event& event) = 0;
 
-  // Whether steps can be recorded and replayed. Between BeginCapture and EndCapture operations are recorded
-  // instead of run; copies, Synchronize and events are not allowed there. Graphs outlive their last replay,
+  // Whether steps can be recorded and replayed. Between BeginCapture and EndCapture operations, those of
+  // the side stream included, are recorded instead of run; copies, Synchronize and events are not allowed
+  // there. Graphs outlive their last replay,
   // and die before the stream.
   virtual bool captures() const = 0;
   virtual void BeginCapture(Stream& stream) = 0;

@@ -237,7 +237,7 @@ struct TopKArgs {
   int top_k;
   int32_t* positions;  // [num_rows, top_k]; entries past count are not written
   int32_t* slots;      // as positions
-  int32_t* count;      // [num_rows]
+  int32_t* count;      // [num_rows]; may be null: it is min(length, top_k)
 };
 
 // Attention of row i over the cached tokens slots[i, 0 .. count[i]), summed in that order.

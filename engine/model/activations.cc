@@ -4,7 +4,6 @@
 #include <utility>
 
 #include "base/status.h"
-#include "engine/model/index_set.h"
 
 namespace yoio {
 namespace {
@@ -19,7 +18,9 @@ Sizes Measure(const ModelConfig& config, const Shard& shard, const StepLimits& l
   const int64_t kv = static_cast<int64_t>(shard.kv_heads) * config.head_dim;
   const int64_t dim = config.plan.indexers.empty() ? 0 : config.index_head_dim;
   const int64_t top_k = config.plan.indexers.empty() ? 0 : config.index_topk;
-  const bool indexes = dim > 0 && shard.rank == 0;
+  const bool indexes = dim > 0 && shard.indexes();
+  // Ranks that index a part of the rows each take parts of one size.
+  const int64_t shared_rows = rows + shard.index_ranks - 1;
   return {{{&Activations::x, tokens * hidden * wide},
            {&Activations::h, tokens * hidden * element},
            {&Activations::delta, tokens * hidden * element},
@@ -35,7 +36,7 @@ Sizes Measure(const ModelConfig& config, const Shard& shard, const StepLimits& l
            {&Activations::index_q, indexes ? kIndexTile * dim * element : 0},
            {&Activations::index_scores, indexes ? int64_t{kIndexTile} * max_model_len * wide : 0},
            {&Activations::index_positions, indexes ? rows * top_k * wide : 0},
-           {&Activations::index_set, (IndexSet::SlotsBegin(limits.max_output_rows) + rows * top_k) * wide},
+           {&Activations::index_slots, shared_rows * top_k * wide},
            {&Activations::logits, int64_t{kLogitsTile} * shard.vocab_stride * wide}}};
 }
 

@@ -34,8 +34,8 @@ struct Activations {
   kernels::Buffer index_q;       // [kIndexTile, index dim]
   kernels::Buffer index_scores;  // [kIndexTile, max_model_len] float
   kernels::Buffer index_positions;  // [output rows, top_k] int32
-  kernels::Buffer index_set;        // int32: counts of the output rows, then [output rows, top_k] slots
-  kernels::Buffer logits;           // [kLogitsTile, vocab stride] float
+  kernels::Buffer index_slots;  // [output rows, and so many that ranks index parts of one size, top_k] int32
+  kernels::Buffer logits;       // [kLogitsTile, vocab stride] float
 
   // RESOURCE_EXHAUSTED when the device has no room.
   absl::Status Allocate(const ModelConfig& config, const Shard& shard, const StepLimits& limits,

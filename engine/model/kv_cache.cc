@@ -14,8 +14,6 @@ int64_t TokenWidth(const Store& store, const Shard& shard) {
   return static_cast<int64_t>(shard.kv_heads) * 2 * store.head_dim;
 }
 
-bool HoldsIndexKeys(const Shard& shard) { return shard.rank == 0; }
-
 }  // namespace
 
 int32_t CacheGeometry::RingTokens(const ModelPlan& plan) {
@@ -29,7 +27,7 @@ int64_t BytesPerBlock(const ModelConfig& config, const Shard& shard, kernels::DT
   for (const Store& store : config.plan.stores) {
     if (store.window == 0) elements += TokenWidth(store, shard);
   }
-  if (HoldsIndexKeys(shard)) {
+  if (shard.indexes()) {
     for (const Indexer& indexer : config.plan.indexers) elements += indexer.dim;
   }
   return elements * kBlockTokens * static_cast<int64_t>(SizeOf(type));
@@ -55,7 +53,7 @@ absl::StatusOr<std::unique_ptr<KvCache>> KvCache::Create(const ModelConfig& conf
                           backend.Allocate(tokens * TokenWidth(store, shard) * cache->element_bytes_));
     cache->stores_.push_back(std::move(buffer));
   }
-  if (HoldsIndexKeys(shard)) {
+  if (shard.indexes()) {
     for (const Indexer& indexer : config.plan.indexers) {
       YOIO_ASSIGN_OR_RETURN(kernels::Buffer buffer,
                             backend.Allocate(global_tokens * indexer.dim * cache->element_bytes_));

@@ -1,4 +1,4 @@
-// One rank's share of the cache: keys and values of every store, and on rank 0 the index keys.
+// One rank's share of the cache: keys and values of every store, and the index keys where the rank indexes.
 #ifndef YOIO_ENGINE_MODEL_KV_CACHE_H_
 #define YOIO_ENGINE_MODEL_KV_CACHE_H_
 
@@ -25,7 +25,7 @@ struct CacheGeometry {
   static int32_t RingTokens(const ModelPlan& plan);
 };
 
-// Bytes of one global block and of one ring, over all stores, on this rank (index keys counted on rank 0),
+// Bytes of one global block and of one ring, over all stores, on this rank (index keys where it indexes),
 // with elements of `type`.
 int64_t BytesPerBlock(const ModelConfig& config, const Shard& shard, kernels::DType type);
 int64_t BytesPerRing(const ModelConfig& config, const Shard& shard, kernels::DType type);
@@ -39,7 +39,7 @@ class KvCache {
 
   const CacheGeometry& geometry() const { return geometry_; }
   kernels::Activation* store(int index) const { return stores_[index].As<kernels::Activation>(); }
-  kernels::Activation* index_keys(int indexer) const {  // rank 0
+  kernels::Activation* index_keys(int indexer) const {  // where the rank indexes
     return index_keys_[indexer].As<kernels::Activation>();
   }
   // Sizes of the two in bytes.

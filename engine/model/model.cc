@@ -14,6 +14,9 @@ using kernels::Activation;
 constexpr int kRecordedRows[] = {1,  2,  4,  8,   16,  24,  32,  40,  48, 56,
                                  64, 80, 96, 112, 128, 160, 192, 224, 256};
 
+// Where a tile of rows ends, products have no rows left over.
+constexpr int kTileRows = 128;
+
 int FirstOutputLayer(const ModelPlan& plan) {
   const auto first = std::find_if(plan.layers.begin(), plan.layers.end(),
                                   [](const Layer& layer) { return layer.rows == Rows::kOutput; });
@@ -29,13 +32,17 @@ Model::Model(const ModelParts& parts, const StepLimits& limits)
       backend_(*parts.backend),
       stream_(*parts.stream),
       first_output_layer_(FirstOutputLayer(parts.config->plan)),
-      inputs_(parts.cache->geometry(), limits) {}
+      inputs_(parts.cache->geometry(), limits, config_.plan.indexers.empty() ? 0 : config_.index_topk) {}
 
 absl::Status Model::Prepare() {
   const CacheGeometry& geometry = parts_.cache->geometry();
   YOIO_RETURN_IF_ERROR(inputs_.Allocate(backend_));
   YOIO_RETURN_IF_ERROR(act_.Allocate(config_, parts_.shard, limits_,
                                      geometry.max_blocks_per_sequence * kernels::kBlockTokens, backend_));
+  side_ = &stream_;
+  if (parts_.shard.world > 1) {
+    YOIO_ASSIGN_OR_RETURN(side_, backend_.SideStream(stream_));
+  }
   if (!backend_.captures()) return absl::OkStatus();
   // A sequence generates one token a step, so slots bound the rows.
   const int most = std::min({geometry.max_sequences, limits_.max_step_tokens, limits_.max_output_rows});
@@ -86,13 +93,25 @@ Model::RowSet Model::Padded(Half half, const RowSet& exact) const {
   return graph == graphs.end() ? exact : RowSet{graph->first, 0, true};
 }
 
-absl::Status Model::Run(Half half, const RowSet& rows) {
+void Model::SetRows(Half half, const RowSet& rows) {
   half_ = half;
   rows_ = rows;
-  if (half == Half::kOutputs && !config_.plan.indexers.empty()) {
-    const int32_t* counts = act_.index_set.As<int32_t>();
-    index_ = {counts + IndexSet::SlotsBegin(rows.count), counts, rows.count, config_.index_topk};
+  tiles_[0] = {.begin = 0, .count = rows.count, .prompt_count = rows.prompt_count};
+  num_tiles_ = 1;
+  const int first = (rows.count / 2 + kTileRows - 1) / kTileRows * kTileRows;
+  if (half == Half::kTokens && parts_.shard.world > 1 && rows.prompt_count >= parts_.min_tiled_tokens &&
+      rows.prompt_count > first) {
+    tiles_[0] = {.begin = 0, .count = first, .prompt_count = first};
+    tiles_[1] = {.begin = first, .count = rows.count - first, .prompt_count = rows.prompt_count - first};
+    num_tiles_ = 2;
   }
+  if (half == Half::kOutputs && !config_.plan.indexers.empty()) {
+    index_ = {act_.index_slots.As<int32_t>(), inputs_.index_counts(), rows.count, config_.index_topk};
+  }
+}
+
+absl::Status Model::Run(Half half, const RowSet& rows) {
+  SetRows(half, rows);
   const auto& graphs = graphs_[static_cast<int>(half)];
   const auto graph = graphs.find(rows.count);
   if (!rows.one_each || graph == graphs.end()) return Walk(half);
@@ -105,6 +124,7 @@ absl::Status Model::Walk(Half half) {
   if (half == Half::kTokens) {
     YOIO_RETURN_IF_ERROR(Embed());
     for (int layer = 0; layer < first_output_layer_; ++layer) YOIO_RETURN_IF_ERROR(RunLayer(layer));
+    for (const Tile& tile : tiles()) AwaitSum(tile);
   } else {
     NarrowToOutputRows();
     for (int layer = first_output_layer_; layer < num_layers; ++layer) YOIO_RETURN_IF_ERROR(RunLayer(layer));
@@ -113,14 +133,18 @@ absl::Status Model::Walk(Half half) {
 }
 
 absl::Status Model::RunLayer(int number) {
-  WriteOwnStore(number);
-  if (FirstToName(number)) YOIO_RETURN_IF_ERROR(SelectTokens(config_.plan.layers[number].indexer));
+  if (FirstToName(number)) {
+    YOIO_RETURN_IF_ERROR(ProjectBesideIndex(number));
+  } else {
+    for (const Tile& tile : tiles()) Project(number, tile, stream_);
+  }
   Attend(number);
-  YOIO_RETURN_IF_ERROR(AddAttention(number));
-  YOIO_RETURN_IF_ERROR(AddFeedForward(number, NormAfter(number)));
+  for (Tile& tile : tiles()) YOIO_RETURN_IF_ERROR(AddAttention(number, tile));
+  for (Tile& tile : tiles()) YOIO_RETURN_IF_ERROR(AddFeedForward(number, tile));
   for (int store = 0; store < static_cast<int>(config_.plan.stores.size()); ++store) {
     const Store& written = config_.plan.stores[store];
-    if (written.source == Source::kMemory && written.layer == number) WriteMemoryStore(store);
+    if (written.source != Source::kMemory || written.layer != number) continue;
+    for (const Tile& tile : tiles()) WriteMemoryStore(store, tile);
   }
   return absl::OkStatus();
 }
@@ -135,7 +159,8 @@ absl::Status Model::Embed() {
                   .num_tokens = rows_.count,
                   .out = act_.delta.As<Activation>()},
                  stream_);
-  YOIO_RETURN_IF_ERROR(AddDelta(parts_.weights->layers[0].input_norm, /*starts=*/true));
+  const float* norm = parts_.weights->layers[0].input_norm;
+  for (Tile& tile : tiles()) YOIO_RETURN_IF_ERROR(AddDelta(tile, norm, /*starts=*/true));
   backend_.RopeTable({.positions = inputs_.positions(),
                       .num_tokens = rows_.count,
                       .head_dim = config_.head_dim,

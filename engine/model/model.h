@@ -6,7 +6,7 @@
 #include <cstdint>
 #include <map>
 #include <memory>
-#include <vector>
+#include <span>
 
 #include "absl/functional/function_ref.h"
 #include "absl/status/status.h"
@@ -32,6 +32,9 @@ struct ModelParts {
   kernels::Stream* stream = nullptr;
   const int32_t* previous_samples = nullptr;  // device memory: the ids that negative token ids name; may be
                                               // null when no plan has such
+  // Steps with at least so many prompt tokens run in two tiles of rows where there are several ranks, so that
+  // the sum of one tile's deltas runs beside the products of the other.
+  int min_tiled_tokens = 2048;
 };
 
 // Rank thread only. Every rank calls Forward with the same plan, and reaches the same collectives in the same
@@ -65,7 +68,17 @@ class Model {
     bool one_each;     // every row is its sequence's only one: such steps can be recorded
   };
 
+  // Consecutive rows that products and sums run on.
+  struct Tile {
+    int begin;
+    int count;
+    int prompt_count;    // leading rows on the blocked product
+    bool summed = true;  // whether the stream has waited for the sum of its deltas
+  };
+
   RowSet Padded(Half half, const RowSet& exact) const;
+  void SetRows(Half half, const RowSet& rows);
+  std::span<Tile> tiles() { return {tiles_.data(), num_tiles_}; }
   absl::Status Run(Half half, const RowSet& rows);
   absl::Status Walk(Half half);
   absl::Status Record(Half half, int count);
@@ -73,22 +86,26 @@ class Model {
   absl::Status Embed();
   void NarrowToOutputRows();
   absl::Status RunLayer(int layer);
-  void WriteOwnStore(int layer);
-  void WriteKv(int store, const kernels::Activation* k, int64_t row_stride, const int32_t* slots);
-  void WriteMemoryStore(int store);
+  absl::Status ProjectBesideIndex(int layer);
+  void Project(int layer, const Tile& tile, kernels::Stream& stream);
+  void WriteKv(int store, const kernels::Activation* k, int64_t row_stride, const Tile& tile,
+               kernels::Stream& stream);
+  void WriteMemoryStore(int store, const Tile& tile);
+  void WriteIndexKeys(int indexer, const Tile& tile);
   absl::Status SelectTokens(int indexer);
-  void SelectTile(int indexer, int first_row, int num_rows, int32_t* count, int32_t* slots);
+  void SelectTile(int indexer, int first_row, int num_rows);
   void Attend(int layer);
   void AttendWindow(int layer);
-  absl::Status AddAttention(int layer);
-  absl::Status AddFeedForward(int layer, const float* next_norm);
-  absl::Status AddDelta(const float* norm, bool starts = false);
+  absl::Status AddAttention(int layer, Tile& tile);
+  absl::Status AddFeedForward(int layer, Tile& tile);
+  absl::Status AddDelta(Tile& tile, const float* norm, bool starts = false);
+  void AwaitSum(const Tile& tile);
   const float* NormAfter(int layer) const;
   absl::Status Logits(int num_rows, LogitsSink sink);
 
   void Norm(const float* weight, kernels::Activation* out);
-  void MatMul(const kernels::Activation* x, const kernels::Matrix& w, kernels::Activation* y,
-              const RowSet& rows);
+  void MatMul(const kernels::Buffer& x, const kernels::Matrix& w, const kernels::Buffer& y, const Tile& tile,
+              kernels::Stream& stream);
   kernels::Activation* Offset(const kernels::Buffer& buffer, int64_t elements) const;
   bool FirstToName(int layer) const;
 
@@ -100,8 +117,11 @@ class Model {
   const int first_output_layer_;  // layers from here on run output rows
   StepInputs inputs_;
   Activations act_;
+  kernels::Stream* side_ = nullptr;  // for work beside the stream's own; the stream itself on one rank
   Half half_ = Half::kTokens;
   RowSet rows_{};
+  std::array<Tile, 2> tiles_;  // rows_, divided
+  size_t num_tiles_ = 0;
   IndexSet index_;
   std::array<std::map<int, std::unique_ptr<kernels::Graph>>, 2> graphs_;  // by half, by number of rows
 };

@@ -1,5 +1,7 @@
 // What a layer is made of: its projections and stores, the index, attention, the feed-forward layer.
 #include <algorithm>
+#include <cstddef>
+#include <span>
 
 #include "base/check.h"
 #include "base/status.h"
@@ -9,58 +11,74 @@ namespace yoio {
 
 using kernels::Activation;
 
+// The projections of a layer depend on no index, nor the index on them. Ranks that do not index would wait
+// for the one that does.
+absl::Status Model::ProjectBesideIndex(int layer) {
+  backend_.WaitFor(*side_, stream_);
+  for (const Tile& tile : tiles()) Project(layer, tile, *side_);
+  YOIO_RETURN_IF_ERROR(SelectTokens(config_.plan.layers[layer].indexer));
+  backend_.WaitFor(stream_, *side_);
+  return absl::OkStatus();
+}
+
 // Projects queries, and for a layer with a store of its own keys and values too. A window store's ring is
 // written by the layer's attention, which still needs what the ring held before.
-void Model::WriteOwnStore(int layer) {
+void Model::Project(int layer, const Tile& tile, kernels::Stream& stream) {
   const LayerWeights& weights = parts_.weights->layers[layer];
   const Store& store = config_.plan.stores[config_.plan.layers[layer].store];
   const int64_t width = weights.qkv.rows;
   const bool own = store.source == Source::kOwn;
-  MatMul(act_.h.As<Activation>(), weights.qkv, act_.qkv.As<Activation>(), rows_);
+  AwaitSum(tile);
+  MatMul(act_.h, weights.qkv, act_.qkv, tile, stream);
+  Activation* qkv = Offset(act_.qkv, tile.begin * width);
   if (weights.q_norm != nullptr || weights.k_norm != nullptr || store.rope) {
-    backend_.HeadNormRope({.x = act_.qkv.As<Activation>(),
+    const int64_t angles = int64_t{tile.begin} * store.head_dim / 2;
+    backend_.HeadNormRope({.x = qkv,
                            .row_stride = width,
-                           .num_rows = rows_.count,
+                           .num_rows = tile.count,
                            .q_heads = parts_.shard.heads,
                            .k_heads = own ? parts_.shard.kv_heads : 0,
                            .head_dim = store.head_dim,
                            .q_weight = weights.q_norm,
                            .k_weight = weights.k_norm,
                            .eps = config_.rms_norm_eps,
-                           .cos = store.rope ? act_.rope_cos.As<float>() : nullptr,
-                           .sin = store.rope ? act_.rope_sin.As<float>() : nullptr},
-                          stream_);
+                           .cos = store.rope ? act_.rope_cos.As<float>() + angles : nullptr,
+                           .sin = store.rope ? act_.rope_sin.As<float>() + angles : nullptr},
+                          stream);
   }
   if (!own || store.window > 0) return;
-  const Activation* k = Offset(act_.qkv, int64_t{parts_.shard.heads} * store.head_dim);
-  WriteKv(config_.plan.layers[layer].store, k, width, inputs_.global_slots());
+  const int64_t k_begin = int64_t{parts_.shard.heads} * store.head_dim;
+  WriteKv(config_.plan.layers[layer].store, kernels::Advance(qkv, k_begin, backend_.activation_type()), width,
+          tile, stream);
 }
 
-// `k` lies in the projections, V behind it.
-void Model::WriteKv(int store, const Activation* k, int64_t row_stride, const int32_t* slots) {
+// `k` lies in the projections of the tile's first row, V behind it.
+void Model::WriteKv(int store, const Activation* k, int64_t row_stride, const Tile& tile,
+                    kernels::Stream& stream) {
   const int head_dim = config_.plan.stores[store].head_dim;
   const int64_t width = int64_t{parts_.shard.kv_heads} * head_dim;
   backend_.WriteKv({.k = k,
                     .v = kernels::Advance(k, width, backend_.activation_type()),
                     .row_stride = row_stride,
-                    .slots = slots,
-                    .num_rows = rows_.count,
+                    .slots = inputs_.global_slots() + tile.begin,
+                    .num_rows = tile.count,
                     .kv_heads = parts_.shard.kv_heads,
                     .head_dim = head_dim,
                     .cache = parts_.cache->store(store)},
-                   stream_);
+                   stream);
 }
 
 // `h` holds m = norm(x) for all scheduled rows: K, V and index keys are written whatever rows their readers
 // run on.
-void Model::WriteMemoryStore(int store) {
+void Model::WriteMemoryStore(int store, const Tile& tile) {
   const MemoryWeights& weights = parts_.weights->memory;
-  Activation* k = act_.qkv.As<Activation>();
-  MatMul(act_.h.As<Activation>(), weights.kv, k, rows_);
+  AwaitSum(tile);
+  MatMul(act_.h, weights.kv, act_.qkv, tile, stream_);
+  Activation* k = Offset(act_.qkv, tile.begin * weights.kv.rows);
   if (weights.k_norm != nullptr) {
     backend_.HeadNormRope({.x = k,
                            .row_stride = weights.kv.rows,
-                           .num_rows = rows_.count,
+                           .num_rows = tile.count,
                            .q_heads = 0,
                            .k_heads = parts_.shard.kv_heads,
                            .head_dim = config_.plan.stores[store].head_dim,
@@ -71,46 +89,57 @@ void Model::WriteMemoryStore(int store) {
                            .sin = nullptr},
                           stream_);
   }
-  WriteKv(store, k, weights.kv.rows, inputs_.global_slots());
+  WriteKv(store, k, weights.kv.rows, tile, stream_);
 
-  if (parts_.shard.rank != 0) return;
+  if (!parts_.shard.indexes()) return;
   for (int indexer = 0; indexer < static_cast<int>(config_.plan.indexers.size()); ++indexer) {
-    if (config_.plan.indexers[indexer].store != store) continue;
-    MatMul(act_.h.As<Activation>(), weights.index_k, act_.index_keys.As<Activation>(), rows_);
-    backend_.WriteIndexKeys({.keys = act_.index_keys.As<Activation>(),
-                             .slots = inputs_.global_slots(),
-                             .num_rows = rows_.count,
-                             .dim = config_.plan.indexers[indexer].dim,
-                             .cache = parts_.cache->index_keys(indexer)},
-                            stream_);
+    if (config_.plan.indexers[indexer].store == store) WriteIndexKeys(indexer, tile);
   }
 }
 
-// Rank 0 scores the cache, keeps the top-k exactly and translates positions to slots; then all ranks share
-// the result.
+void Model::WriteIndexKeys(int indexer, const Tile& tile) {
+  const kernels::Matrix& index_k = parts_.weights->memory.index_k;
+  MatMul(act_.h, index_k, act_.index_keys, tile, stream_);
+  backend_.WriteIndexKeys({.keys = Offset(act_.index_keys, tile.begin * index_k.rows),
+                           .slots = inputs_.global_slots() + tile.begin,
+                           .num_rows = tile.count,
+                           .dim = config_.plan.indexers[indexer].dim,
+                           .cache = parts_.cache->index_keys(indexer)},
+                          stream_);
+}
+
+// Who indexes scores the cache, keeps the top-k exactly and translates positions to slots: rank 0 all rows,
+// or every rank its part of them. Then all ranks share the slots.
 absl::Status Model::SelectTokens(int number) {
-  const int top_k = config_.plan.indexers[number].top_k;
-  int32_t* count = act_.index_set.As<int32_t>();
-  int32_t* slots = count + IndexSet::SlotsBegin(rows_.count);
-  if (parts_.shard.rank == 0) {
-    for (int row = 0; row < rows_.count; row += kIndexTile) {
-      SelectTile(number, row, std::min(kIndexTile, rows_.count - row), count + row,
-                 slots + static_cast<int64_t>(row) * top_k);
-    }
+  const Shard& shard = parts_.shard;
+  const int part = (rows_.count + shard.index_ranks - 1) / shard.index_ranks;
+  const int begin = std::min(shard.rank * part, rows_.count);
+  const int end = shard.indexes() ? std::min(begin + part, rows_.count) : begin;
+  for (int row = begin; row < end; row += kIndexTile) {
+    SelectTile(number, row, std::min(kIndexTile, end - row));
   }
-  const int64_t words = IndexSet::SlotsBegin(rows_.count) + static_cast<int64_t>(rows_.count) * top_k;
-  return parts_.comm->Broadcast({reinterpret_cast<std::byte*>(count), words * sizeof(int32_t)}, /*root=*/0,
-                                stream_);
+  const size_t part_bytes = static_cast<size_t>(part) * config_.plan.indexers[number].top_k * sizeof(int32_t);
+  const std::span all(act_.index_slots.As<std::byte>(), part_bytes * shard.index_ranks);
+  if (shard.index_ranks == 1) return parts_.comm->Broadcast(all, /*root=*/0, stream_);
+  return parts_.comm->AllGather(all.subspan(part_bytes * shard.rank, part_bytes), all, stream_);
 }
 
-void Model::SelectTile(int number, int first_row, int num_rows, int32_t* count, int32_t* slots) {
+void Model::SelectTile(int number, int first_row, int num_rows) {
   const Indexer& indexer = config_.plan.indexers[number];
   const CacheGeometry& geometry = parts_.cache->geometry();
   const kernels::PagedRow* rows = inputs_.output_rows() + first_row;
   const int64_t score_stride = static_cast<int64_t>(geometry.max_blocks_per_sequence) * kernels::kBlockTokens;
+  const int64_t selected = int64_t{first_row} * indexer.top_k;
 
-  MatMul(Offset(act_.output_h, int64_t{first_row} * config_.hidden_size), parts_.weights->memory.index_q,
-         act_.index_q.As<Activation>(), {num_rows, /*prompt_count=*/0, /*one_each=*/true});
+  backend_.MatMul({.x = Offset(act_.output_h, int64_t{first_row} * config_.hidden_size),
+                   .x_stride = config_.hidden_size,
+                   .w = parts_.weights->memory.index_q,
+                   .num_rows = num_rows,
+                   .num_prompt_rows = 0,
+                   .y = act_.index_q.data(),
+                   .y_type = backend_.activation_type(),
+                   .y_stride = indexer.dim},
+                  stream_);
   backend_.IndexScores({.q = act_.index_q.As<Activation>(),
                         .keys = parts_.cache->index_keys(number),
                         .block_tables = inputs_.block_tables(),
@@ -128,9 +157,9 @@ void Model::SelectTile(int number, int first_row, int num_rows, int32_t* count, 
                  .rows = rows,
                  .num_rows = num_rows,
                  .top_k = indexer.top_k,
-                 .positions = act_.index_positions.As<int32_t>() + int64_t{first_row} * indexer.top_k,
-                 .slots = slots,
-                 .count = count},
+                 .positions = act_.index_positions.As<int32_t>() + selected,
+                 .slots = act_.index_slots.As<int32_t>() + selected,
+                 .count = nullptr},
                 stream_);
 }
 
@@ -195,38 +224,54 @@ void Model::AttendWindow(int number) {
                            stream_);
 }
 
-absl::Status Model::AddAttention(int layer) {
+absl::Status Model::AddAttention(int layer, Tile& tile) {
   const LayerWeights& weights = parts_.weights->layers[layer];
-  MatMul(act_.attended.As<Activation>(), weights.o, act_.delta.As<Activation>(), rows_);
-  return AddDelta(weights.post_attention_norm);
+  MatMul(act_.attended, weights.o, act_.delta, tile, stream_);
+  return AddDelta(tile, weights.post_attention_norm);
 }
 
-absl::Status Model::AddFeedForward(int layer, const float* next_norm) {
+absl::Status Model::AddFeedForward(int layer, Tile& tile) {
   const LayerWeights& weights = parts_.weights->layers[layer];
-  backend_.GateUp({.x = act_.h.As<Activation>(),
+  AwaitSum(tile);
+  backend_.GateUp({.x = Offset(act_.h, tile.begin * weights.gate_up.cols),
                    .w = weights.gate_up,
-                   .num_rows = rows_.count,
-                   .num_prompt_rows = rows_.prompt_count,
-                   .scratch = act_.gate_up.As<Activation>(),
-                   .out = act_.ffn.As<Activation>()},
+                   .num_rows = tile.count,
+                   .num_prompt_rows = tile.prompt_count,
+                   .scratch = Offset(act_.gate_up, tile.begin * weights.gate_up.rows),
+                   .out = Offset(act_.ffn, tile.begin * weights.down.cols)},
                   stream_);
-  MatMul(act_.ffn.As<Activation>(), weights.down, act_.delta.As<Activation>(), rows_);
-  return AddDelta(next_norm);
+  MatMul(act_.ffn, weights.down, act_.delta, tile, stream_);
+  return AddDelta(tile, NormAfter(layer));
 }
 
-// x += the ranks' deltas, or with `starts` x = their sum; h = norm(x).
-absl::Status Model::AddDelta(const float* norm, bool starts) {
-  Activation* delta = act_.delta.As<Activation>();
+// x += the ranks' deltas, or with `starts` x = their sum; h = norm(x). With several tiles that runs beside
+// the stream: it waits here for the sum of the tile before, which ran beside the products that have been
+// queued since, and for this one when its norm is read.
+absl::Status Model::AddDelta(Tile& tile, const float* norm, bool starts) {
+  const bool beside = num_tiles_ > 1;
+  if (beside) {
+    for (const Tile& other : tiles()) AwaitSum(other);
+    backend_.WaitFor(*side_, stream_);
+    tile.summed = false;
+  }
+  const int64_t begin = int64_t{tile.begin} * config_.hidden_size;
+  Activation* delta = Offset(act_.delta, begin);
   return parts_.comm->AllReduceResidualNorm(
-      {.x = (half_ == Half::kTokens ? act_.x : act_.output_x).As<float>(),
+      {.x = (half_ == Half::kTokens ? act_.x : act_.output_x).As<float>() + begin,
        .delta = delta,
        .weight = norm,
        .eps = config_.rms_norm_eps,
-       .num_rows = rows_.count,
+       .num_rows = tile.count,
        .hidden = config_.hidden_size,
-       .out = act_.h.As<Activation>(),
+       .out = Offset(act_.h, begin),
        .starts = starts},
-      delta, backend_, stream_);
+      delta, backend_, beside ? *side_ : stream_);
+}
+
+void Model::AwaitSum(const Tile& tile) {
+  if (tile.summed) return;
+  backend_.WaitFor(stream_, *side_);
+  for (Tile& each : tiles()) each.summed = true;
 }
 
 // out = norm(x), the residual of whichever rows run.
@@ -241,16 +286,18 @@ void Model::Norm(const float* weight, Activation* out) {
                            stream_);
 }
 
-void Model::MatMul(const Activation* x, const kernels::Matrix& w, Activation* y, const RowSet& rows) {
-  backend_.MatMul({.x = x,
+// Rows of x and y lie side by side.
+void Model::MatMul(const kernels::Buffer& x, const kernels::Matrix& w, const kernels::Buffer& y,
+                   const Tile& tile, kernels::Stream& stream) {
+  backend_.MatMul({.x = Offset(x, tile.begin * w.cols),
                    .x_stride = w.cols,
                    .w = w,
-                   .num_rows = rows.count,
-                   .num_prompt_rows = rows.prompt_count,
-                   .y = y,
+                   .num_rows = tile.count,
+                   .num_prompt_rows = tile.prompt_count,
+                   .y = Offset(y, tile.begin * w.rows),
                    .y_type = backend_.activation_type(),
                    .y_stride = w.rows},
-                  stream_);
+                  stream);
 }
 
 Activation* Model::Offset(const kernels::Buffer& buffer, int64_t elements) const {

@@ -6,7 +6,7 @@
 
 namespace yoio {
 
-absl::StatusOr<Shard> Shard::Make(const ModelConfig& config, int rank, int world) {
+absl::StatusOr<Shard> Shard::Make(const ModelConfig& config, int rank, int world, bool index_by_rows) {
   const auto indivisible = [&](const char* key, int value) {
     return absl::InvalidArgumentError(
         absl::StrFormat("tensor parallel size %d does not divide %s = %d of config.json", world, key, value));
@@ -29,6 +29,7 @@ absl::StatusOr<Shard> Shard::Make(const ModelConfig& config, int rank, int world
   shard.vocab_stride = (config.vocab_size + world - 1) / world;
   shard.vocab_begin = std::min(rank * shard.vocab_stride, config.vocab_size);
   shard.vocab = std::min(shard.vocab_stride, config.vocab_size - shard.vocab_begin);
+  shard.index_ranks = index_by_rows ? world : 1;
   return shard;
 }
 

@@ -20,11 +20,14 @@ int64_t RoundUp(int64_t words) { return (words + kWordsPerLine - 1) / kWordsPerL
 
 }  // namespace
 
-StepInputs::StepInputs(const CacheGeometry& geometry, const StepLimits& limits)
-    : geometry_(geometry), limits_(limits) {}
+StepInputs::StepInputs(const CacheGeometry& geometry, const StepLimits& limits, int index_top_k)
+    : geometry_(geometry), limits_(limits), index_top_k_(index_top_k) {}
 
 int64_t StepInputs::OutputRowsBegin() const { return RoundUp(limits_.max_output_rows); }
-int64_t StepInputs::TokensBegin() const { return OutputRowsBegin() + RoundUp(2 * limits_.max_output_rows); }
+int64_t StepInputs::IndexCountsBegin() const {
+  return OutputRowsBegin() + RoundUp(2 * limits_.max_output_rows);
+}
+int64_t StepInputs::TokensBegin() const { return IndexCountsBegin() + RoundUp(limits_.max_output_rows); }
 int64_t StepInputs::TokenStride(int num_tokens) { return RoundUp(num_tokens); }
 int64_t StepInputs::MaxWords() const {
   return TokensBegin() + kTokenArrays * TokenStride(limits_.max_step_tokens);
@@ -107,10 +110,12 @@ void StepInputs::Fill(const StepPlan& plan, int num_tokens, int num_output_rows,
 
   int32_t* output_tokens = words;
   auto* output_rows = reinterpret_cast<PagedRow*>(words + OutputRowsBegin());
+  int32_t* index_counts = words + IndexCountsBegin();
   const int count = static_cast<int>(plan.output_tokens.size());
   for (int i = 0; i < num_output_rows; ++i) {
     output_tokens[i] = i < count ? plan.output_tokens[i] : 0;
     output_rows[i] = i < count ? rows[output_tokens[i]] : PagedRow{0, 0};
+    index_counts[i] = std::min(output_rows[i].length, index_top_k_);
   }
 }
 

@@ -25,7 +25,8 @@ struct StepLimits {
 // in every step of that many.
 class StepInputs {
  public:
-  StepInputs(const CacheGeometry& geometry, const StepLimits& limits);
+  // `index_top_k`: most tokens that an index selects; 0 without one.
+  StepInputs(const CacheGeometry& geometry, const StepLimits& limits, int index_top_k);
   absl::Status Allocate(kernels::Backend& backend);
 
   // Takes the next plan, filled up with padding (kernels/ops.h) to `num_tokens` tokens and `num_output_rows`
@@ -45,6 +46,8 @@ class StepInputs {
   const kernels::PagedRow* output_rows() const {
     return reinterpret_cast<const kernels::PagedRow*>(device_.As<int32_t>() + OutputRowsBegin());
   }
+  // How many tokens the index selects for each output row.
+  const int32_t* index_counts() const { return device_.As<int32_t>() + IndexCountsBegin(); }
   // [slots, max_blocks_per_sequence]
   const int32_t* block_tables() const { return block_tables_.As<int32_t>(); }
   int32_t* copy_pairs() const { return copy_pairs_.As<int32_t>(); }
@@ -58,6 +61,7 @@ class StepInputs {
 
   // Places in 4-byte words from the beginning of a step's memory.
   int64_t OutputRowsBegin() const;
+  int64_t IndexCountsBegin() const;
   int64_t TokensBegin() const;
   static int64_t TokenStride(int num_tokens);
   const int32_t* TokenArray(int number) const {
@@ -67,6 +71,7 @@ class StepInputs {
 
   const CacheGeometry geometry_;
   const StepLimits limits_;
+  const int index_top_k_;
   int num_tokens_ = 0;                        // of the step loaded last, padding included
   std::vector<std::vector<int32_t>> tables_;  // host mirror of block_tables_, by slot
   std::vector<kernels::SequenceSpan> spans_;

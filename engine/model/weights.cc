@@ -216,7 +216,7 @@ absl::Status BuildMemory(const ModelConfig& config, const Shard& shard, WeightBu
   }
   YOIO_RETURN_IF_ERROR(builder.Stack(kv, memory.kv));
   if (config.qk_norm) YOIO_RETURN_IF_ERROR(builder.Vector("model.memory.k_norm.weight", dim, memory.k_norm));
-  if (config.plan.indexers.empty() || shard.rank != 0) return absl::OkStatus();
+  if (config.plan.indexers.empty() || !shard.indexes()) return absl::OkStatus();
   const int64_t index_dim = config.index_head_dim;
   YOIO_RETURN_IF_ERROR(
       builder.Stack({Rows("model.indexer.q_proj.weight", index_dim, hidden, 0, index_dim)}, memory.index_q));
@@ -278,7 +278,7 @@ int64_t Weights::Bytes(const ModelConfig& config, const Shard& shard) {
     vectors += 2 * hidden + (config.qk_norm ? (own ? 2 : 1) * dim : 0);
   }
   matrices += hidden * kv;
-  if (!config.plan.indexers.empty() && shard.rank == 0) matrices += 2 * hidden * config.index_head_dim;
+  if (!config.plan.indexers.empty() && shard.indexes()) matrices += 2 * hidden * config.index_head_dim;
   return 2 * matrices + 4 * (vectors + (config.qk_norm ? dim : 0));
 }
 

@@ -28,10 +28,15 @@ struct Shard {
   int ffn_begin = 0;
   int vocab = 0;  // rows of this rank; the last rank may hold fewer than the others
   int vocab_begin = 0;
+  int index_ranks = 1;   // the first so many ranks index: rank 0 all rows, or all ranks a part of them each
   int vocab_stride = 0;  // rows of every rank but perhaps the last, and what a row of its logits takes
 
+  // Whether this rank holds index keys and the weights of indexers.
+  bool indexes() const { return rank < index_ranks; }
+
   // INVALID_ARGUMENT naming the count that `world` does not divide.
-  static absl::StatusOr<Shard> Make(const ModelConfig& config, int rank, int world);
+  static absl::StatusOr<Shard> Make(const ModelConfig& config, int rank, int world,
+                                    bool index_by_rows = false);
 };
 
 // Norm weights are widened to float; matrices stay as stored. Matrices that multiply the same input lie on
@@ -52,7 +57,7 @@ struct MemoryWeights {
   const float* norm = nullptr;    // [hidden]
   kernels::Matrix kv;             // [2 kv_heads * head_dim, hidden]: k, v
   const float* k_norm = nullptr;  // [head_dim], null without qk_norm
-  kernels::Matrix index_q;        // [dim, hidden]; rank 0 only, empty when dense
+  kernels::Matrix index_q;        // [dim, hidden]; where the rank indexes, empty when dense
   kernels::Matrix index_k;        // [dim, hidden]; as index_q
 };
 

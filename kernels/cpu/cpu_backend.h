@@ -26,6 +26,9 @@ class CpuBackend final : public Backend {
   // INVALID_ARGUMENT unless num_threads >= 1.
   absl::StatusOr<std::unique_ptr<Stream>> NewStream(int num_threads) override;
 
+  absl::StatusOr<Stream*> SideStream(Stream& stream) override { return &stream; }
+  void WaitFor(Stream& stream, Stream& other) override {}
+
   void CopyToDevice(void* device, const void* host, size_t bytes, Stream& stream) override;
   void CopyToHost(void* host, const void* device, size_t bytes, Stream& stream) override;
   void Fill(void* device, int byte, size_t bytes, Stream& stream) override;

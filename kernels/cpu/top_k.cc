@@ -285,7 +285,7 @@ void SelectRow(const TopKArgs& args, int64_t row, RowSelection selection) {
   int32_t* positions = args.positions + row * args.top_k;
   const int count =
       selection.Select(args.scores + row * args.score_stride, args.rows[row].length, args.top_k, positions);
-  args.count[row] = count;
+  if (args.count != nullptr) args.count[row] = count;
   const int32_t* table = args.block_tables + int64_t{args.rows[row].slot} * args.max_blocks;
   int32_t* slots = args.slots + row * args.top_k;
   for (int i = 0; i < count; ++i) {

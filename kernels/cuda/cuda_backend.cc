@@ -61,7 +61,7 @@ absl::StatusOr<int64_t> CudaBackend::AvailableBytes() {
   size_t free = 0, total = 0;
   YOIO_RETURN_IF_ERROR(ToStatus(cudaSetDevice(device_), "cudaSetDevice"));
   YOIO_RETURN_IF_ERROR(ToStatus(cudaMemGetInfo(&free, &total), "cudaMemGetInfo"));
-  const int64_t streams = kScratchBytes + kBlasScratchBytes;
+  const int64_t streams = 2 * (kScratchBytes + kBlasScratchBytes);  // a stream and its side
   return static_cast<int64_t>(free) - streams - kReserve;
 }
 
@@ -93,6 +93,10 @@ void CudaBackend::Free(void* data, size_t bytes, bool on_host) {
 absl::StatusOr<std::unique_ptr<Stream>> CudaBackend::NewStream(int num_threads) {
   return CudaStream::Create(device_);
 }
+
+absl::StatusOr<Stream*> CudaBackend::SideStream(Stream& stream) { return Cuda(stream).Side(); }
+
+void CudaBackend::WaitFor(Stream& stream, Stream& other) { Cuda(stream).WaitFor(Cuda(other)); }
 
 void CudaBackend::CopyToDevice(void* device, const void* host, size_t bytes, Stream& stream) {
   if (bytes == 0) return;

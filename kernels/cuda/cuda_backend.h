@@ -30,6 +30,9 @@ class CudaBackend final : public Backend {
   absl::StatusOr<Buffer> AllocateHost(size_t bytes) override;
   absl::StatusOr<std::unique_ptr<Stream>> NewStream(int num_threads) override;
 
+  absl::StatusOr<Stream*> SideStream(Stream& stream) override;
+  void WaitFor(Stream& stream, Stream& other) override;
+
   void CopyToDevice(void* device, const void* host, size_t bytes, Stream& stream) override;
   void CopyToHost(void* host, const void* device, size_t bytes, Stream& stream) override;
   void Fill(void* device, int byte, size_t bytes, Stream& stream) override;

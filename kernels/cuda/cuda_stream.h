@@ -32,6 +32,11 @@ class CudaStream final : public Stream {
   static absl::StatusOr<std::unique_ptr<CudaStream>> Create(int device);
   ~CudaStream() override;
 
+  // The stream beside this one, made at the first call. What is queued there gets free multiprocessors first:
+  // it is short, and this stream waits for it.
+  absl::StatusOr<Stream*> Side();
+  void WaitFor(CudaStream& other);
+
   cudaStream_t get() const { return stream_; }
   int multiprocessors() const { return multiprocessors_; }
   cublasLtHandle_t blas() const { return blas_; }
@@ -56,10 +61,13 @@ class CudaStream final : public Stream {
 
  private:
   CudaStream() = default;
+  static absl::StatusOr<std::unique_ptr<CudaStream>> CreateWithPriority(int device, int priority);
 
   int device_ = 0;
   int multiprocessors_ = 0;
   cudaStream_t stream_ = nullptr;
+  cudaEvent_t mark_ = nullptr;  // where others wait for this stream
+  std::unique_ptr<CudaStream> side_;
   cublasLtHandle_t blas_ = nullptr;
   void* blas_scratch_ = nullptr;
   LibraryProducts products_;

@@ -517,7 +517,9 @@ __global__ void __launch_bounds__(kThreads, 1) TopKKernel(TopKArgs args, int cap
 
   const int row = blockIdx.x / kCluster, rank = BlockRank();
   const PagedRow paged = args.rows[row];
-  if (rank == 0 && threadIdx.x == 0) args.count[row] = min(paged.length, args.top_k);
+  if (rank == 0 && threadIdx.x == 0 && args.count != nullptr) {
+    args.count[row] = min(paged.length, args.top_k);
+  }
   if (paged.length <= 0) return;
   const int32_t* const table = args.block_tables + int64_t{paged.slot} * args.max_blocks;
   if (paged.length <= args.top_k) {

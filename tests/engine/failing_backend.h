@@ -46,6 +46,8 @@ class FailingBackend final : public kernels::Backend {
   absl::StatusOr<std::unique_ptr<Stream>> NewStream(int threads) override {
     return inner_->NewStream(threads);
   }
+  absl::StatusOr<Stream*> SideStream(Stream& stream) override { return inner_->SideStream(stream); }
+  void WaitFor(Stream& stream, Stream& other) override { inner_->WaitFor(stream, other); }
   void CopyToDevice(void* device, const void* host, size_t bytes, Stream& stream) override {
     inner_->CopyToDevice(device, host, bytes, stream);
   }

@@ -55,7 +55,7 @@ absl::Status ModelHarness::Load(const Checkpoint& checkpoint, int number) {
                                .max_sequences = options_.max_sequences,
                                .max_blocks_per_sequence = blocks,
                                .ring_tokens = CacheGeometry::RingTokens(config_.plan)};
-  YOIO_ASSIGN_OR_RETURN(rank.shard, Shard::Make(config_, number, options_.world));
+  YOIO_ASSIGN_OR_RETURN(rank.shard, Shard::Make(config_, number, options_.world, options_.index_by_rows));
   YOIO_ASSIGN_OR_RETURN(rank.stream, backend.NewStream(options_.threads));
   YOIO_ASSIGN_OR_RETURN(rank.weights,
                         Weights::Load(config_, rank.shard, checkpoint, backend, *rank.stream, nullptr));
@@ -66,7 +66,9 @@ absl::Status ModelHarness::Load(const Checkpoint& checkpoint, int number) {
                                                   .cache = rank.cache.get(),
                                                   .backend = &backend,
                                                   .comm = comms_[number].get(),
-                                                  .stream = rank.stream.get()},
+                                                  .stream = rank.stream.get(),
+                                                  .previous_samples = nullptr,
+                                                  .min_tiled_tokens = options_.min_tiled_tokens},
                                        StepLimits{options_.max_step_tokens, options_.max_output_rows});
   return rank.model->Prepare();
 }

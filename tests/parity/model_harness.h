@@ -24,7 +24,9 @@ struct HarnessOptions {
   CommunicatorKind communicator = CommunicatorKind::kLocal;
   bool dense = false;  // index_topk 0
   int world = 1;       // on GPUs, rank r has the r-th
-  int threads = 1;     // per rank
+  bool index_by_rows = false;
+  int min_tiled_tokens = 2048;
+  int threads = 1;  // per rank
   int max_step_tokens = 512;
   int max_output_rows = 512;
   int max_sequences = 4;
