@@ -1,7 +1,7 @@
 // What runs in a decode step on each GPU: how much of its time no kernel does, how the index comes from rank
 // 0 to the others, and which kernels take the time with one rank and with several.
 //
-//   idle_bench [--shape DIR,...] [--ranks N,...] [--batch N,...] [--json FILE]
+//   idle_bench [--shape DIR,...] [--batch N,...] [--ranks N,...] [--index-sharding rank0,rows] [--json FILE]
 //
 // The steps are those of step_bench, replayed from CUDA graphs and queued one behind the other, at a context
 // of 131072 tokens. Each is measured twice: timed by the wall clock before anything is traced, then traced,
@@ -51,6 +51,7 @@
 #include "bench/report.h"
 #include "bench/step_runner.h"
 #include "bench/timeline.h"
+#include "bench/worlds.h"
 #include "engine/checkpoint/config.h"
 
 namespace yoio::bench {
@@ -65,14 +66,14 @@ constexpr size_t kKernelsCompared = 25;
 
 struct Options {
   std::vector<std::string> shapes = {"bench/shapes/clsa-4b", "bench/shapes/clsa-8b"};
-  std::vector<int> ranks;  // empty: one, which no name speaks of
+  WorldOptions worlds;
   std::vector<int> batches = {1, 8, 32};
 };
 
 // One measurement.
 struct Subject {
   std::string shape;
-  int world;
+  World world;
   int batch;
   std::string place;  // shape/context/batch
 };
@@ -155,12 +156,13 @@ template <typename Body>
 void ForEachStep(const Options& options, const Body& measure) {
   const Scale scale{
       .contexts = {kContext}, .batches = options.batches, .chunk = 512, .prompt_begin = 0, .prompt_end = 0};
-  for (const int world : options.ranks.empty() ? std::vector<int>{1} : options.ranks) {
-    RankLabs labs(/*on_gpu=*/true, world, AvailableThreads());
+  for (const World& world : options.worlds.worlds()) {
+    RankLabs labs(/*on_gpu=*/true, world.ranks, AvailableThreads());
     for (const std::string& path : options.shapes) {
-      const auto runner = Must(StepRunner::Create(labs, Must(ReadModelConfig(path, "")), scale));
+      const auto runner =
+          Must(StepRunner::Create(labs, Must(ReadModelConfig(path, "")), scale, world.index_by_rows));
       const std::string shape = path.substr(path.find_last_of('/') + 1);
-      const std::string name = options.ranks.empty() ? shape : absl::StrCat(shape, "-tp", world);
+      const std::string name = shape + options.worlds.Suffix(world);
       for (const int batch : options.batches) {
         measure(Subject{shape, world, batch, absl::StrCat(name, "/", kContext, "/", batch)}, *runner);
       }
@@ -177,7 +179,7 @@ Ranks Trace(const Subject& subject, StepRunner& runner) {
   for (Ranks& trace : traces) {
     runner.SecondsPerStep(kSteps);
     const std::vector<GpuActivity> activities = TakeGpuTrace();
-    for (int rank = 0; rank < subject.world; ++rank)
+    for (int rank = 0; rank < subject.world.ranks; ++rank)
       trace.push_back(Must(Timeline::Make(activities, rank, kSteps)));
   }
   std::sort(traces.begin(), traces.end(),
@@ -192,21 +194,21 @@ void Measure(const Options& options, Report& report) {
   });
   const absl::Status started = StartGpuTrace();
   YOIO_CHECK(started.ok()) << started.ToString();
-  std::map<std::pair<std::string, int>, std::map<int, Ranks>> traces;  // by shape and batch, by world
+  std::map<std::pair<std::string, int>, std::map<World, Ranks>> traces;  // by shape and batch, by world
   ForEachStep(options, [&](const Subject& subject, StepRunner& runner) {
     const double untraced = untraced_us.at(subject.place);
     const Ranks& ranks = traces[{subject.shape, subject.batch}][subject.world] = Trace(subject, runner);
-    for (int rank = 0; rank < subject.world; ++rank) {
-      const std::string suffix = subject.world == 1 ? "" : absl::StrCat("/rank", rank);
+    for (int rank = 0; rank < subject.world.ranks; ++rank) {
+      const std::string suffix = subject.world.ranks == 1 ? "" : absl::StrCat("/rank", rank);
       AddTimeline(ranks[rank], subject.place + suffix, untraced, report);
     }
-    if (subject.world > 1) AddIndexPath(ranks, subject.place, untraced, report);
+    if (subject.world.ranks > 1) AddIndexPath(ranks, subject.place, untraced, report);
   });
   for (const auto& [key, by_world] : traces) {
     std::vector<std::pair<std::string, const Timeline*>> columns;
     for (const auto& [world, ranks] : by_world) {
-      for (int rank = 0; rank < world; ++rank)
-        columns.emplace_back(absl::StrFormat("tp%d rank%d", world, rank), &ranks[rank]);
+      for (int rank = 0; rank < world.ranks; ++rank)
+        columns.emplace_back(absl::StrCat("tp", world.name(), ":", rank), &ranks[rank]);
     }
     if (columns.size() > 1) Compare(absl::StrCat(key.first, ", batch ", key.second), columns, report);
   }
@@ -222,9 +224,7 @@ int main(int argc, char** argv) {
   app.add_option("--shape", options.shapes, "Directories with a config.json")
       ->delimiter(',')
       ->capture_default_str();
-  app.add_option("--ranks", options.ranks, "Numbers of ranks to compare, by commas; names then carry them")
-      ->check(CLI::PositiveNumber)
-      ->delimiter(',');
+  options.worlds.AddTo(app);
   app.add_option("--batch", options.batches, "Sequences decoding, ascending, by commas")
       ->check(CLI::PositiveNumber)
       ->delimiter(',')
@@ -232,7 +232,7 @@ int main(int argc, char** argv) {
   app.add_option("--json", json, "Write the results here too");
   CLI11_PARSE(app, argc, argv);
   const yoio::bench::Lab lab("cuda", yoio::AvailableThreads());
-  yoio::bench::Report report(yoio::bench::HardwareOf(lab, options.ranks), argc, argv);
+  yoio::bench::Report report(options.worlds.Hardware(lab), argc, argv);
   yoio::bench::Measure(options, report);
   return report.Write(json) ? 0 : 1;
 }

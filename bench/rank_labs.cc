@@ -3,7 +3,6 @@
 #include <algorithm>
 #include <barrier>
 
-#include "absl/strings/str_cat.h"
 #include "base/clock.h"
 
 namespace yoio::bench {
@@ -51,11 +50,6 @@ double RankLabs::Seconds(absl::FunctionRef<void(int rank)> body) {
   });
   return ToSeconds(*std::max_element(ends.begin(), ends.end()) -
                    *std::min_element(starts.begin(), starts.end()));
-}
-
-std::string HardwareOf(const Lab& lab, const std::vector<int>& worlds) {
-  const int most = worlds.empty() ? 1 : *std::max_element(worlds.begin(), worlds.end());
-  return lab.on_gpu() && most > 1 ? absl::StrCat(most, " x ", lab.hardware()) : lab.hardware();
 }
 
 }  // namespace yoio::bench

@@ -42,9 +42,6 @@ class RankLabs {
   std::vector<std::unique_ptr<Communicator>> comms_;
 };
 
-// For the heading: what `worlds` take together at the most, of machines like the lab's.
-std::string HardwareOf(const Lab& lab, const std::vector<int>& worlds);
-
 }  // namespace yoio::bench
 
 #endif  // YOIO_BENCH_RANK_LABS_H_

@@ -1,8 +1,8 @@
 // Whole steps of whole models: decode at several contexts and batches, and prefill, beside the machine's
 // ceilings.
 //
-//   step_bench [--device auto|cpu|cuda] [--shape DIR,...] [--ranks N,...] [--only decode,prefill]
-//              [--context N,...] [--batch N,...] [--threads N] [--json FILE]
+//   step_bench [--device auto|cpu|cuda] [--shape DIR,...] [--only decode,prefill] [--context N,...]
+//              [--batch N,...] [--ranks N,...] [--index-sharding rank0,rows] [--threads N] [--json FILE]
 //
 // Weights are drawn from a seed. The cache is filled with random values instead of by a prefill: a step costs
 // the same whatever the cache holds, as long as it is not all one page of zeros. The floor of a decode step
@@ -13,10 +13,11 @@
 // and timed by the wall clock around several.
 //
 // With --ranks a model is cut over so many ranks of this process, a GPU and a thread each, and every shape
-// carries their number. The clock runs from a common start until the slowest rank has ended. Floors are those
-// of the rank with the most to read or to compute, rank 0, which alone holds the index keys; communication
-// adds nothing to them. `tp-speedup/shape/N/...` is the time with one rank over that with N, and `kv-bytes`
-// what a rank keeps of each cached token, index keys apart: its floor is an equal share.
+// carries their number (`clsa-8b-tp2`, and `-rows` where each rank indexes its part of the rows). The clock
+// runs from a common start until the slowest rank has ended. Floors are those of the rank with the most to
+// read or to compute, rank 0, where index keys are; communication adds nothing to them.
+// `tp-speedup/shape/N/...` is the time with one rank over that with N, and `kv-bytes` what a rank keeps of
+// each cached token, index keys apart: its floor is an equal share.
 #include <algorithm>
 #include <map>
 #include <memory>
@@ -32,6 +33,7 @@
 #include "bench/rank_labs.h"
 #include "bench/report.h"
 #include "bench/step_runner.h"
+#include "bench/worlds.h"
 #include "engine/checkpoint/config.h"
 
 namespace yoio::bench {
@@ -40,7 +42,7 @@ namespace {
 struct Options {
   std::vector<std::string> shapes;
   std::vector<std::string> parts = {"decode", "prefill"};
-  std::vector<int> ranks;  // empty: one, which no name speaks of
+  WorldOptions worlds;
   int threads = AvailableThreads();
   Scale scale;
 
@@ -52,14 +54,14 @@ struct Options {
 // One model on one world.
 struct Subject {
   std::string shape;
-  int world;
+  World world;
   std::string name;         // the shape, with the world where several are compared
   double share_of_machine;  // of each rank: of a GPU all, of a CPU as much as of any other rank
 };
 
 // One measurement; ordered so that those of a world stand together.
 struct Key {
-  int world;
+  World world;
   std::string shape;
   std::string what;  // step or prefill
   int context, batch;
@@ -110,42 +112,42 @@ void AddKvBytes(const Lab& lab, const Subject& subject, const ModelConfig& confi
   double share = 0;
   for (const Store& store : config.plan.stores)
     if (store.window == 0) share += 2.0 * store.kv_heads * store.head_dim * lab.activation_bytes();
-  report.Add({"kv-bytes/" + subject.name, rank.KvBytesPerToken(), "B/token", share / subject.world,
+  report.Add({"kv-bytes/" + subject.name, rank.KvBytesPerToken(), "B/token", share / subject.world.ranks,
               /*is_cost=*/true});
 }
 
 // What sparse attention gains over dense, where both were measured.
-void CompareWithYoco(const Times& times, bool names_world, Report& report) {
+void CompareWithYoco(const Times& times, const WorldOptions& worlds, Report& report) {
   for (const auto& [key, clsa] : times) {
     if (key.what != "step" || !absl::StartsWith(key.shape, "clsa-")) continue;
     const std::string size(absl::StripPrefix(key.shape, "clsa-"));
     const auto yoco = times.find({key.world, "yoco-" + size, key.what, key.context, key.batch});
     if (yoco == times.end()) continue;
-    report.Add({absl::StrCat("clsa-over-yoco/", size, names_world ? absl::StrCat("-tp", key.world) : "", "/",
-                             key.context, "/", key.batch),
-                yoco->second.seconds / clsa.seconds, "x", yoco->second.floor / clsa.floor});
+    report.Add(
+        {absl::StrCat("clsa-over-yoco/", size, worlds.Suffix(key.world), "/", key.context, "/", key.batch),
+         yoco->second.seconds / clsa.seconds, "x", yoco->second.floor / clsa.floor});
   }
 }
 
 // What more ranks gain over one, where both were measured.
 void CompareWithOneRank(const Times& times, Report& report) {
   for (const auto& [key, many] : times) {
-    const auto one = times.find({1, key.shape, key.what, key.context, key.batch});
-    if (key.world == 1 || one == times.end()) continue;
-    report.Add({absl::StrCat("tp-speedup/", key.shape, "/", key.world, "/", key.what, "/", key.context, "/",
-                             key.batch),
+    const auto one = times.find({World{}, key.shape, key.what, key.context, key.batch});
+    if (key.world == World{} || one == times.end()) continue;
+    report.Add({absl::StrCat("tp-speedup/", key.shape, "/", key.world.name(), "/", key.what, "/", key.context,
+                             "/", key.batch),
                 one->second.seconds / many.seconds, "x", one->second.floor / many.floor});
   }
 }
 
 void MeasureShape(Lab& lab, const Options& options, RankLabs& labs, const Subject& subject,
                   const ModelConfig& config, Times& times, Report& report) {
-  const auto runner = StepRunner::Create(labs, config, options.scale);
+  const auto runner = StepRunner::Create(labs, config, options.scale, subject.world.index_by_rows);
   if (!runner.ok()) {
     report.Note(absl::StrCat(subject.name, " is left out: ", std::string(runner.status().message())));
     return;
   }
-  if (!options.ranks.empty()) AddKvBytes(lab, subject, config, (*runner)->busiest(), report);
+  if (!options.worlds.ranks.empty()) AddKvBytes(lab, subject, config, (*runner)->busiest(), report);
   if (options.Wants("decode")) MeasureDecode(lab, subject, **runner, options.scale, times, report);
   if (options.Wants("prefill")) MeasurePrefill(lab, subject, **runner, options.scale, times, report);
 }
@@ -153,17 +155,16 @@ void MeasureShape(Lab& lab, const Options& options, RankLabs& labs, const Subjec
 void Measure(const Options& options, Lab& lab, Report& report) {
   lab.AddCeilings(report);
   Times times;
-  const bool names_world = !options.ranks.empty();
-  for (const int world : names_world ? options.ranks : std::vector<int>{1}) {
-    RankLabs labs(lab.on_gpu(), world, options.threads);
+  for (const World& world : options.worlds.worlds()) {
+    RankLabs labs(lab.on_gpu(), world.ranks, options.threads);
     for (const std::string& path : options.shapes) {
       const std::string shape = path.substr(path.find_last_of('/') + 1);
-      const std::string name = names_world ? absl::StrCat(shape, "-tp", world) : shape;
-      const Subject subject{shape, world, name, lab.on_gpu() ? 1.0 : 1.0 / world};
+      const Subject subject{shape, world, shape + options.worlds.Suffix(world),
+                            lab.on_gpu() ? 1.0 : 1.0 / world.ranks};
       MeasureShape(lab, options, labs, subject, Must(ReadModelConfig(path, "")), times, report);
     }
   }
-  CompareWithYoco(times, names_world, report);
+  CompareWithYoco(times, options.worlds, report);
   CompareWithOneRank(times, report);
 }
 
@@ -182,9 +183,6 @@ int main(int argc, char** argv) {
          "--shape", options.shapes,
          "Directories with a config.json; clsa-4b, clsa-8b, yoco-4b and yoco-8b on a GPU, else clsa-500m")
       ->delimiter(',');
-  app.add_option("--ranks", options.ranks, "Numbers of ranks to compare, by commas; names then carry them")
-      ->check(CLI::PositiveNumber)
-      ->delimiter(',');
   app.add_option("--only", options.parts, "decode, prefill or both, by commas")
       ->check(CLI::IsMember(options.parts))
       ->delimiter(',');
@@ -194,6 +192,7 @@ int main(int argc, char** argv) {
   app.add_option("--batch", batches, "Sequences decoding, ascending, by commas")
       ->check(CLI::PositiveNumber)
       ->delimiter(',');
+  options.worlds.AddTo(app);
   app.add_option("--threads", options.threads, "Threads, on a CPU")->check(CLI::PositiveNumber);
   app.add_option("--json", json, "Write the results here too");
   CLI11_PARSE(app, argc, argv);
@@ -206,7 +205,7 @@ int main(int argc, char** argv) {
   options.scale = yoio::bench::Scale::Of(lab);
   if (!contexts.empty()) options.scale.contexts = contexts;
   if (!batches.empty()) options.scale.batches = batches;
-  yoio::bench::Report report(yoio::bench::HardwareOf(lab, options.ranks), argc, argv);
+  yoio::bench::Report report(options.worlds.Hardware(lab), argc, argv);
   yoio::bench::Measure(options, lab, report);
   return report.Write(json) ? 0 : 1;
 }

@@ -52,7 +52,7 @@ StepRank::StepRank(Lab& lab, Communicator& comm, const StepShape& shape)
     : lab_(lab),
       comm_(comm),
       shape_(shape),
-      shard_(Must(Shard::Make(shape.config, comm.rank(), comm.world()))),
+      shard_(Must(Shard::Make(shape.config, comm.rank(), comm.world(), shape.index_by_rows))),
       weights_(Must(Weights::Dummy(shape.config, shard_, /*seed=*/1, lab.backend(), lab.stream(), nullptr))),
       cache_(Must(KvCache::Create(shape.config, shard_, shape.geometry, lab.backend()))),
       samples_(lab.Upload(std::vector<int32_t>(shape.geometry.max_sequences, 1))),
@@ -75,7 +75,7 @@ void StepRank::FillCache() {
   const kernels::DType type = lab_.backend().activation_type();
   for (size_t i = 0; i < shape_.config.plan.stores.size(); ++i)
     lab_.FillWithNoise(cache_->store(i), cache_->store_bytes(i), type, 1.0f);
-  if (shard_.rank != 0) return;
+  if (!shard_.indexes()) return;
   for (size_t i = 0; i < shape_.config.plan.indexers.size(); ++i)
     lab_.FillWithNoise(cache_->index_keys(i), cache_->index_key_bytes(i), type, 1.0f);
 }
@@ -103,13 +103,13 @@ double StepRank::DecodeBytes(int context, int batch) const {
     const double width = 2.0 * shard_.kv_heads * plan.stores[layer.store].head_dim;
     sequence += static_cast<double>(TokensRead(plan, layer, context)) * width;
   }
-  if (shard_.rank == 0) {
-    for (const Indexer& indexer : plan.indexers) sequence += static_cast<double>(context) * indexer.dim;
-  }
+  double index_keys = 0;
+  for (const Indexer& indexer : plan.indexers) index_keys += static_cast<double>(context) * indexer.dim;
+  const int indexed = shard_.indexes() ? (batch + shard_.index_ranks - 1) / shard_.index_ranks : 0;
   double weights = MatrixBytes(weights_->lm_head) + MatrixBytes(weights_->memory.kv) +
                    MatrixBytes(weights_->memory.index_q) + MatrixBytes(weights_->memory.index_k);
   for (const LayerWeights& layer : weights_->layers) weights += LayerBytes(layer);
-  return weights + batch * static_cast<double>(lab_.activation_bytes()) * sequence;
+  return weights + static_cast<double>(lab_.activation_bytes()) * (batch * sequence + indexed * index_keys);
 }
 
 double StepRank::PrefillFlops(int begin, int end) const {

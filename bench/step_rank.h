@@ -18,6 +18,7 @@ struct StepShape {
   ModelConfig config;
   StepLimits limits;
   CacheGeometry geometry;
+  bool index_by_rows;  // each rank indexes its part of the rows, instead of rank 0 all of them
 };
 
 // The rank's thread only. `lab`, `comm` and `shape` outlive it.

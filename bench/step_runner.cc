@@ -32,7 +32,8 @@ absl::Status CheckRoom(RankLabs& labs, const StepShape& shape) {
   kernels::Backend& backend = labs.lab(0).backend();
   int64_t bytes = 0;
   for (int rank = 0; rank < (labs.lab(0).on_gpu() ? 1 : labs.world()); ++rank) {
-    YOIO_ASSIGN_OR_RETURN(const Shard shard, Shard::Make(shape.config, rank, labs.world()));
+    YOIO_ASSIGN_OR_RETURN(const Shard shard,
+                          Shard::Make(shape.config, rank, labs.world(), shape.index_by_rows));
     bytes += StepRank::Bytes(shape, shard, backend.activation_type());
   }
   YOIO_ASSIGN_OR_RETURN(const int64_t available, backend.AvailableBytes());
@@ -49,9 +50,9 @@ Scale Scale::Of(const Lab& lab) {
 }
 
 absl::StatusOr<std::unique_ptr<StepRunner>> StepRunner::Create(RankLabs& labs, const ModelConfig& config,
-                                                               const Scale& scale) {
+                                                               const Scale& scale, bool index_by_rows) {
   const StepLimits limits{std::max(scale.chunk, scale.batches.back()), scale.batches.back(), kDepth};
-  StepShape shape{config, limits, Geometry(config, scale)};
+  StepShape shape{config, limits, Geometry(config, scale), index_by_rows};
   YOIO_RETURN_IF_ERROR(CheckRoom(labs, shape));
   return std::unique_ptr<StepRunner>(new StepRunner(labs, std::move(shape)));
 }

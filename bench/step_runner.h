@@ -34,7 +34,7 @@ class StepRunner {
   // As many ranks as there are labs, which outlive the runner. INVALID_ARGUMENT when the model cannot be cut
   // into so many; RESOURCE_EXHAUSTED when it does not fit. Takes the memory, fills and records.
   static absl::StatusOr<std::unique_ptr<StepRunner>> Create(RankLabs& labs, const ModelConfig& config,
-                                                            const Scale& scale);
+                                                            const Scale& scale, bool index_by_rows);
   ~StepRunner();
   StepRunner(const StepRunner&) = delete;
   StepRunner& operator=(const StepRunner&) = delete;
@@ -49,7 +49,7 @@ class StepRunner {
   // Seconds in which the prompt tokens [begin, end) of one sequence are taken, the last of them with logits.
   double PrefillSeconds(int begin, int end, int chunk);
 
-  // The rank with the most to do: it holds the index keys.
+  // The rank with the most to do: nobody else may hold index keys, and nobody indexes more rows.
   const StepRank& busiest() const { return *ranks_[0]; }
 
  private:
