@@ -24,7 +24,6 @@
 #include "base/cpu_relax.h"
 #include "bench/report.h"
 #include "engine/comm/communicator.h"
-#include "kernels/cuda/device_info.h"
 
 namespace yoio::bench {
 namespace {
@@ -199,26 +198,29 @@ std::string NcclName() {
   return absl::StrCat("NCCL ", version / 10000, ".", version / 100 % 100, ".", version % 100);
 }
 
+absl::StatusOr<std::unique_ptr<kernels::Backend>> OpenGpu(int device) {
+  return kernels::MakeBackend(kernels::DeviceKind::kCuda, device);
+}
+
 int Main(int argc, char** argv) {
-  const int num_devices = static_cast<int>(Must(kernels::cuda::ListDevices()).size());
-  int num_ranks = num_devices;
+  std::vector<std::unique_ptr<kernels::Backend>> gpus;
+  for (auto gpu = OpenGpu(0); gpu.ok(); gpu = OpenGpu(static_cast<int>(gpus.size()))) {
+    gpus.push_back(*std::move(gpu));
+  }
+  int num_ranks = static_cast<int>(gpus.size());
   std::string only, json;
   CLI::App app("Collectives between the GPUs of this machine.");
   app.add_option("--ranks", num_ranks, "How many of the GPUs, at least two; default: all");
   app.add_option("--only", only, "Only what has this in its name");
   app.add_option("--json", json, "Write the results to this file");
   CLI11_PARSE(app, argc, argv);
-  if (num_ranks < 2 || num_ranks > num_devices) {
-    std::fprintf(stderr, "%d ranks on %d GPUs: expected at least 2, and a GPU each\n", num_ranks,
-                 num_devices);
+  if (num_ranks < 2 || num_ranks > static_cast<int>(gpus.size())) {
+    std::fprintf(stderr, "%d ranks on %zu GPUs: expected at least 2, and a GPU each\n", num_ranks,
+                 gpus.size());
     return 1;
   }
-  std::vector<std::unique_ptr<kernels::Backend>> owned;
   std::vector<kernels::Backend*> backends;
-  for (int device = 0; device < num_ranks; ++device) {
-    owned.push_back(Must(kernels::MakeBackend(kernels::DeviceKind::kCuda, device)));
-    backends.push_back(owned.back().get());
-  }
+  for (int rank = 0; rank < num_ranks; ++rank) backends.push_back(gpus[rank].get());
   const auto rendezvous = Must(MakeRendezvous(CommunicatorKind::kNccl, ""));
   const auto comms = Must(MakeCommunicators({.kind = CommunicatorKind::kNccl,
                                              .world = num_ranks,

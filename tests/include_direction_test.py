@@ -22,7 +22,7 @@ LADDER = {
 LIBRARIES = {
     r"(grpc|grpcpp|google/protobuf)/": ("proto/", "server/", "client/", "bench/", "tests/"),
     r"(cuda\w*|cublas\w*)\.h$": ("kernels/cuda/", "engine/comm/nccl"),
-    r"nccl\.h$": ("kernels/cuda/", "engine/comm/nccl"),
+    r"nccl\.h$": ("kernels/cuda/", "engine/comm/nccl", "bench/comm_bench.cc"),
     r"cblas\.h$": ("kernels/cpu/", "bench/"),
     r"hwy/": ("kernels/cpu/", "tests/support/"),
 }
@@ -30,11 +30,17 @@ LIBRARIES = {
 # The two places that choose an implementation.
 FACTORIES = ("kernels/backend.cc", "engine/comm/factory.cc")
 
-# Who may include headers of one device from outside its folder: the factory, its own tests, and the probe that
-# benchmarks measure it by.
+# Who may include headers of one device from outside its folder: the factory, its own tests, the probe that
+# benchmarks measure it by, and the communicator that runs on its streams.
 KNOWS_DEVICES = {
     "kernels/cpu/": ("kernels/backend.cc",),
-    "kernels/cuda/": ("kernels/backend.cc", "tests/kernels/cuda/", "bench/gpu_bandwidth_cuda.cc"),
+    "kernels/cuda/": (
+        "kernels/backend.cc",
+        "tests/kernels/cuda/",
+        "bench/gpu_bandwidth_cuda.cc",
+        "engine/comm/nccl",
+        "tests/engine/nccl",
+    ),
 }
 
 INCLUDE = re.compile(r'^\s*#\s*include\s*(?:"([^"]+)"|<([^>]+)>)', re.MULTILINE)

@@ -38,8 +38,9 @@ class Communicator {
                                  kernels::Stream& stream) = 0;
 
   // args.delta is summed over ranks, then the residual and the norm follow as in ResidualRmsNorm. `delta` is
-  // the writable pointer behind args.delta and holds the sum afterwards. Composed of AllReduce and
-  // ResidualRmsNorm here; a device communicator may fuse them.
+  // the writable pointer behind args.delta; what it holds afterwards means nothing. Composed of AllReduce and
+  // ResidualRmsNorm here, so that the sum is rounded to the activation type; a device communicator may fuse
+  // them and not round it.
   virtual absl::Status AllReduceResidualNorm(const kernels::ResidualRmsNormArgs& args,
                                              kernels::Activation* delta, kernels::Backend& backend,
                                              kernels::Stream& stream);
@@ -74,8 +75,9 @@ struct GroupOptions {
   int world = 1;
   int first_rank = 0;  // this process holds the ranks [first_rank, first_rank + num_ranks)
   int num_ranks = 1;
-  std::string ticket = "";  // of the rendezvous
-  std::string host = "";    // kSocket: of rank 0's process, as this one reaches it; "" when all are in one
+  std::string ticket = "";           // of the rendezvous
+  Rendezvous* rendezvous = nullptr;  // in the process of rank 0; spent when the ranks have met, or have not
+  std::string host = "";  // kSocket: of rank 0's process, as this one reaches it; "" when all are in one
   Duration timeout = std::chrono::minutes(1);  // for all ranks to have come
 };
 

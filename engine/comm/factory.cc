@@ -2,6 +2,8 @@
 #include "base/check.h"
 #include "engine/comm/communicator.h"
 #include "engine/comm/local_communicator.h"
+#include "engine/comm/socket_communicator.h"
+#include "engine/comm/socket_join.h"
 
 #if YOIO_WITH_CUDA
 #include "engine/comm/nccl_communicator.h"
@@ -30,7 +32,14 @@ absl::StatusOr<std::vector<std::unique_ptr<Communicator>>> MakeNcclCommunicators
 }  // namespace
 
 absl::StatusOr<std::unique_ptr<Rendezvous>> MakeRendezvous(CommunicatorKind kind, const std::string& host) {
-  if (kind == CommunicatorKind::kNccl) return MakeNcclRendezvous();
+  switch (kind) {
+    case CommunicatorKind::kSocket:
+      return SocketRendezvous::Create(host);
+    case CommunicatorKind::kNccl:
+      return MakeNcclRendezvous();
+    case CommunicatorKind::kLocal:
+      break;
+  }
   return Unbuilt(kind);
 }
 
@@ -41,10 +50,16 @@ absl::StatusOr<std::vector<std::unique_ptr<Communicator>>> MakeCommunicators(
         absl::StrCat("tensor parallel size ", options.world, ": expected 1 to ", kMaxWorld));
   }
   YOIO_CHECK_EQ(static_cast<int>(backends.size()), options.num_ranks);
-  if (options.kind == CommunicatorKind::kNccl) return MakeNcclCommunicators(options, backends);
-  if (options.kind != CommunicatorKind::kLocal) return Unbuilt(options.kind);
-  YOIO_CHECK_EQ(options.num_ranks, options.world) << "threads of one process";
-  return MakeLocalCommunicators(options.world);
+  switch (options.kind) {
+    case CommunicatorKind::kLocal:
+      YOIO_CHECK_EQ(options.num_ranks, options.world) << "threads of one process";
+      return MakeLocalCommunicators(options.world);
+    case CommunicatorKind::kSocket:
+      return MakeSocketCommunicators(options);
+    case CommunicatorKind::kNccl:
+      return MakeNcclCommunicators(options, backends);
+  }
+  return Unbuilt(options.kind);
 }
 
 }  // namespace yoio

@@ -27,24 +27,24 @@ class LocalCommunicator final : public Communicator {
 
   absl::Status Broadcast(std::span<std::byte> data, int root, kernels::Stream&) override {
     YOIO_CHECK(root >= 0 && root < world()) << "root " << root << " of a world of " << world();
-    const LocalCall call{Collective::kBroadcast, data.size(), root, data.data()};
-    return group_->Run(rank_, call,
-                       [&] { CopyUnlessSame(data.data(), group_->call(root).data, data.size()); });
+    const CollectiveCall call{Collective::kBroadcast, data.size(), root};
+    return group_->Run(rank_, call, data.data(),
+                       [&] { CopyUnlessSame(data.data(), group_->data(root), data.size()); });
   }
 
   absl::Status AllReduce(void* data, size_t count, kernels::DType type, kernels::Stream&) override {
     YOIO_CHECK(type == kernels::DType::kF32 || world() == 1) << "threads of one host add floats";
-    const LocalCall call{Collective::kAllReduce, count * SizeOf(type), 0, static_cast<std::byte*>(data)};
-    return group_->Run(rank_, call, [&] { ReduceSlice(count); });
+    const CollectiveCall call{Collective::kAllReduce, count * SizeOf(type), 0};
+    return group_->Run(rank_, call, static_cast<std::byte*>(data), [&] { ReduceSlice(count); });
   }
 
   absl::Status AllGather(std::span<const std::byte> mine, std::span<std::byte> all,
                          kernels::Stream&) override {
     YOIO_CHECK_EQ(all.size(), mine.size() * world());
-    const LocalCall call{Collective::kAllGather, mine.size(), 0, const_cast<std::byte*>(mine.data())};
-    return group_->Run(rank_, call, [&] {
+    const CollectiveCall call{Collective::kAllGather, mine.size(), 0};
+    return group_->Run(rank_, call, const_cast<std::byte*>(mine.data()), [&] {
       for (int rank = 0; rank < world(); ++rank) {
-        CopyUnlessSame(all.data() + rank * mine.size(), group_->call(rank).data, mine.size());
+        CopyUnlessSame(all.data() + rank * mine.size(), group_->data(rank), mine.size());
       }
     });
   }
@@ -76,7 +76,7 @@ class LocalCommunicator final : public Communicator {
     }
   }
 
-  float* Floats(size_t rank) const { return reinterpret_cast<float*>(group_->call(rank).data); }
+  float* Floats(size_t rank) const { return reinterpret_cast<float*>(group_->data(rank)); }
 
   const std::shared_ptr<LocalGroup> group_;
   const int rank_;

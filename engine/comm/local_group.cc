@@ -1,7 +1,6 @@
 #include "engine/comm/local_group.h"
 
 #include <algorithm>
-#include <ostream>
 #include <thread>
 #include <utility>
 
@@ -22,25 +21,17 @@ constexpr int kSpins = 16;
 // wake-up cost about kAwake, so that staying awake for as long at most doubles a wait.
 constexpr Duration kAwake = std::chrono::microseconds(50);
 
-std::ostream& operator<<(std::ostream& out, const LocalCall& call) {
-  constexpr const char* kNames[] = {"Broadcast", "AllReduce", "AllGather"};
-  return out << kNames[static_cast<int>(call.collective)] << " of " << call.bytes << " bytes, root "
-             << call.root;
-}
-
-bool Agree(const LocalCall& a, const LocalCall& b) {
-  return a.collective == b.collective && a.bytes == b.bytes && a.root == b.root;
-}
-
 }  // namespace
 
 LocalGroup::LocalGroup(int world) : members_(world) {}
 
-absl::Status LocalGroup::Run(int rank, const LocalCall& call, absl::FunctionRef<void()> work) {
+absl::Status LocalGroup::Run(int rank, const CollectiveCall& call, std::byte* data,
+                             absl::FunctionRef<void()> work) {
   if (aborted_.load()) return Leave();
   Member& me = members_[rank];
   const uint64_t finished = me.progress.load(std::memory_order_relaxed);
   me.call = call;
+  me.data = data;
   Advance(rank, finished + 1);
   if (!Await(finished + 1)) return Leave();
 
@@ -112,9 +103,9 @@ void LocalGroup::Advance(int rank, uint64_t progress) {
   }
 }
 
-void LocalGroup::CheckAgreement(const LocalCall& call) const {
+void LocalGroup::CheckAgreement(const CollectiveCall& call) const {
   for (const Member& member : members_) {
-    YOIO_CHECK(Agree(call, member.call)) << "the ranks of a group differ: " << call << "; " << member.call;
+    YOIO_CHECK(call == member.call) << "the ranks of a group differ: " << call << "; " << member.call;
   }
 }
 

@@ -10,23 +10,14 @@
 #include "absl/functional/function_ref.h"
 #include "absl/status/status.h"
 #include "base/mutex.h"
+#include "engine/comm/collective.h"
 
 namespace yoio {
-
-enum class Collective { kBroadcast, kAllReduce, kAllGather };
-
-// What one rank brings to a collective. All but `data` must be the same on all ranks.
-struct LocalCall {
-  Collective collective;
-  size_t bytes;     // of `data`
-  int root;         // kBroadcast; 0 otherwise
-  std::byte* data;  // read by the other ranks, and written unless kAllGather
-};
 
 // Runs one collective after another: all ranks arrive, all work on each other's memory, all leave. A rank has
 // one cache line that the others watch; it holds the rank's progress, a number that only grows:
 //   3k      the rank has finished k collectives
-//   3k + 1  it has arrived at the next one, its LocalCall may be read
+//   3k + 1  it has arrived at the next one, its call and data may be read
 //   3k + 2  it works: it reads and writes memory of the others
 // Thread-safe: rank r is used by one thread at a time, Abort by any. Shared by the handles of the group.
 class LocalGroup {
@@ -35,11 +26,12 @@ class LocalGroup {
 
   int world() const { return static_cast<int>(members_.size()); }
 
-  // Returns once every rank has run `work`, or with the abort's status; then `work` may not have run.
-  absl::Status Run(int rank, const LocalCall& call, absl::FunctionRef<void()> work);
+  // `data` is read by the other ranks, and written unless they gather. Returns once every rank has run
+  // `work`, or with the abort's status; then `work` may not have run.
+  absl::Status Run(int rank, const CollectiveCall& call, std::byte* data, absl::FunctionRef<void()> work);
 
-  // The call of another rank; only within `work`.
-  const LocalCall& call(int rank) const { return members_[rank].call; }
+  // What another rank brings; only within `work`.
+  std::byte* data(int rank) const { return members_[rank].data; }
 
   void Abort(absl::Status status);
   // The abort's status, or OK.
@@ -48,7 +40,8 @@ class LocalGroup {
  private:
   struct alignas(64) Member {
     std::atomic<uint64_t> progress{0};
-    LocalCall call;  // published by `progress`
+    CollectiveCall call;  // published by `progress`, as is `data`
+    std::byte* data;
   };
 
   bool AllReached(uint64_t progress) const;
@@ -57,7 +50,7 @@ class LocalGroup {
   // The part of Await without a lock: spins, then yields, for a bounded time.
   bool AwaitAwake(uint64_t progress) const;
   void Advance(int rank, uint64_t progress);
-  void CheckAgreement(const LocalCall& call) const;
+  void CheckAgreement(const CollectiveCall& call) const;
   // Waits until nobody works on memory of others, then returns the abort's status.
   absl::Status Leave() const;
 

@@ -4,14 +4,31 @@
 
 #include <functional>
 #include <memory>
+#include <string>
 #include <thread>
 #include <vector>
 
 #include "absl/status/status.h"
+#include "absl/status/statusor.h"
 #include "base/mutex.h"
+#include "base/status.h"
 #include "engine/comm/communicator.h"
 
 namespace yoio::test {
+
+// The handles of a group whose ranks are all threads of this process.
+inline absl::StatusOr<std::vector<std::unique_ptr<Communicator>>> MakeRanks(
+    CommunicatorKind kind, const std::vector<kernels::Backend*>& backends, const std::string& host = "") {
+  const int world = static_cast<int>(backends.size());
+  GroupOptions options = {.kind = kind, .world = world, .num_ranks = world, .host = host};
+  std::unique_ptr<Rendezvous> rendezvous;
+  if (kind != CommunicatorKind::kLocal) {
+    YOIO_ASSIGN_OR_RETURN(rendezvous, MakeRendezvous(kind, host));
+    options.ticket = rendezvous->ticket();
+    options.rendezvous = rendezvous.get();
+  }
+  return MakeCommunicators(options, backends);
+}
 
 // Calls body(handle) on a thread per handle and joins them all. The first body that returns an error aborts
 // the group with it, so that a failure on one rank never leaves the others waiting; that error is returned.
