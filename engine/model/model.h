@@ -57,6 +57,8 @@ class Model {
   // For tests, once the stream is synchronised: the index of the last step that had output rows, device
   // memory.
   const IndexSet& last_index() const { return index_; }
+  // Queries of the tile of rows that this rank has indexed last, [kIndexTile, index dim].
+  const kernels::Activation* last_index_queries() const { return act_.index_q.As<kernels::Activation>(); }
 
  private:
   // A step is walked in two halves: the layers that run all tokens, and those that run output rows.

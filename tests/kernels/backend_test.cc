@@ -3,7 +3,10 @@
 #include <cstdint>
 #include <cstring>
 #include <memory>
+#include <numeric>
+#include <optional>
 #include <utility>
+#include <vector>
 
 #include "gmock/gmock.h"
 #include "tests/support/backend_test.h"
@@ -137,8 +140,80 @@ TEST_P(GraphTest, ReplaysWithTheMemoryOfTheMoment) {
   EXPECT_EQ(words.Read(), (std::vector<int32_t>{10, 3, 0, 15}));
 }
 
+class SideStreamTest : public BackendTest {
+ protected:
+  static constexpr int kWords = 1 << 20;  // enough for work that does not wait to be seen
+
+  // to[i] = from[i].
+  void Copy(const DeviceArray<int32_t>& from, const DeviceArray<int32_t>& to, kernels::Stream& where) {
+    backend().GatherRows(
+        {.src = from.data(), .rows = rows_->data(), .num_rows = kWords, .row_bytes = 4, .out = to.data()},
+        where);
+  }
+
+  // The stream gives `first`, the side makes `second` of it, and the stream `third` of that.
+  void Queue(kernels::Stream& side) {
+    Copy(*source_, *first_, stream());
+    backend().WaitFor(side, stream());
+    Copy(*first_, *second_, side);
+    Copy(*source_, *beside_, stream());
+    backend().WaitFor(stream(), side);
+    Copy(*second_, *third_, stream());
+  }
+
+  void Expect(int32_t word) {
+    EXPECT_EQ(third_->Read(), std::vector<int32_t>(kWords, word));
+    EXPECT_EQ(beside_->Read(), std::vector<int32_t>(kWords, word));
+  }
+
+  void Source(int32_t word) {
+    const std::vector<int32_t> words(kWords, word);
+    backend().CopyToDevice(source_->data(), words.data(), kWords * sizeof(int32_t), stream());
+    ASSERT_TRUE(backend().Synchronize(stream()).ok());
+  }
+
+  void SetUp() override {
+    BackendTest::SetUp();
+    std::vector<int32_t> rows(kWords);
+    std::iota(rows.begin(), rows.end(), 0);
+    rows_.emplace(backend(), stream(), rows);
+    for (auto* array : {&source_, &first_, &second_, &third_, &beside_}) {
+      array->emplace(backend(), stream(), size_t{kWords});
+    }
+  }
+
+  std::optional<DeviceArray<int32_t>> rows_, source_, first_, second_, third_, beside_;
+};
+
+TEST_P(SideStreamTest, RunsBetweenTheWaits) {
+  const absl::StatusOr<kernels::Stream*> side = backend().SideStream(stream());
+  ASSERT_TRUE(side.ok()) << side.status().ToString();
+  EXPECT_EQ(*backend().SideStream(stream()), *side);
+  for (int round = 1; round <= 3; ++round) {
+    Source(round);
+    Queue(**side);
+    Expect(round);
+  }
+}
+
+TEST_P(SideStreamTest, IsRecordedWithItsStream) {
+  if (!backend().captures()) GTEST_SKIP() << "this backend records nothing";
+  const absl::StatusOr<kernels::Stream*> side = backend().SideStream(stream());
+  ASSERT_TRUE(side.ok()) << side.status().ToString();
+  backend().BeginCapture(stream());
+  Queue(**side);
+  absl::StatusOr<std::unique_ptr<Graph>> graph = backend().EndCapture(stream());
+  ASSERT_TRUE(graph.ok()) << graph.status().ToString();
+  for (int round = 1; round <= 3; ++round) {
+    Source(round);
+    backend().Replay(**graph, stream());
+    Expect(round);
+  }
+}
+
 YOIO_TEST_ON_BACKENDS(EventTest);
 YOIO_TEST_ON_BACKENDS(GraphTest);
+YOIO_TEST_ON_BACKENDS(SideStreamTest);
 
 YOIO_TEST_ON_BACKENDS(MemoryTest);
 

@@ -1,8 +1,6 @@
 // The GPU against the PyTorch reference and against the CPU: the same model in bf16 instead of fp32.
 #include <algorithm>
-#include <cmath>
 #include <cstdio>
-#include <fstream>
 #include <memory>
 #include <string>
 #include <vector>
@@ -11,9 +9,9 @@
 #include "base/host_resources.h"
 #include "engine/tokenizer/tokenizer.h"
 #include "gtest/gtest.h"
+#include "tests/parity/documents.h"
 #include "tests/parity/golden.h"
 #include "tests/parity/model_harness.h"
-#include "tests/support/random.h"
 
 namespace yoio::test {
 namespace {
@@ -48,84 +46,6 @@ TEST_P(DeviceGoldenTest, LogitsAndIndexMatchTheReference) {
 }
 
 INSTANTIATE_TEST_SUITE_P(Cases, DeviceGoldenTest, ::testing::Values("micro", "micro_gqa", "tiny"));
-
-// Documents of the shipped model's kind: its demo text in another order, a fact in it, and the question.
-class Documents {
- public:
-  Documents() {
-    const std::string demo = std::string(YOIO_SOURCE_DIR) + "/models/yoio-tiny/demo/";
-    std::ifstream text(demo + "document.txt"), words(demo + "words.txt");
-    for (std::string line; std::getline(text, line);) lines_.push_back(line);
-    for (std::string word; words >> word;) {
-      if (word.back() == ':') {
-        lists_.emplace_back();
-      } else {
-        lists_.back().push_back(word);
-      }
-    }
-  }
-
-  // Number 0 is the whole demo document in its own order, with a fact; the others are shorter.
-  std::string Make(int number) const {
-    Random random(number);
-    std::vector<std::string> lines = lines_;
-    if (number > 0) {
-      for (size_t i = lines.size() - 1; i > 0; --i)
-        std::swap(lines[i], lines[random.Below(static_cast<int>(i) + 1)]);
-      lines.resize(300 + random.Below(700));
-    }
-    const std::string key = lists_[0][random.Below(static_cast<int>(lists_[0].size()))] + " " +
-                            lists_[1][random.Below(static_cast<int>(lists_[1].size()))];
-    char fact[8];
-    std::snprintf(fact, sizeof(fact), "%05d", static_cast<int>(random.Below(100000)));
-    lines.insert(lines.begin() + static_cast<std::ptrdiff_t>(random.Below(static_cast<int>(lines.size()))),
-                 "Remember: the " + key + " code is " + fact + ".");
-    std::string document;
-    for (const std::string& line : lines) document += line + "\n";
-    return document + "\nThe " + key + " code is";
-  }
-
- private:
-  std::vector<std::string> lines_;
-  std::vector<std::vector<std::string>> lists_;  // adjectives, nouns
-};
-
-struct Continuation {
-  std::vector<int32_t> ids;
-  std::vector<std::vector<float>> logits;  // that each was chosen from
-};
-
-// Greedy; the cache of slot 0 is written over by every call.
-Continuation Continue(ModelHarness& harness, const std::vector<int32_t>& prompt, int count) {
-  Continuation result;
-  const int chunk = 1024;
-  const auto size = static_cast<int32_t>(prompt.size());
-  const auto take = [&](const absl::StatusOr<StepOutput>& output) {
-    YOIO_CHECK(output.ok()) << output.status().ToString();
-    const auto best = std::max_element(output->logits.begin(), output->logits.end());
-    result.ids.push_back(static_cast<int32_t>(best - output->logits.begin()));
-    result.logits.push_back(output->logits);
-  };
-  for (int32_t begin = 0; begin < size; begin += chunk) {
-    const int32_t end = std::min(begin + chunk, size);
-    Piece piece{
-        .slot = 0, .start = begin, .ids = {prompt.begin() + begin, prompt.begin() + end}, .outputs = {}};
-    if (end == size) piece.outputs = {end - begin - 1};
-    const auto output = harness.Run({piece});
-    if (end == size) take(output);
-  }
-  while (static_cast<int>(result.ids.size()) < count) {
-    const auto place = size + static_cast<int32_t>(result.ids.size()) - 1;
-    take(harness.Run(
-        {{.slot = 0, .start = place, .ids = {result.ids.back()}, .outputs = {0}, .generated = true}}));
-  }
-  return result;
-}
-
-// By how much the first device preferred its token to the other's: the difference of their log-probabilities.
-float Gap(const std::vector<float>& logits, int32_t chosen, int32_t other) {
-  return logits[chosen] - logits[other];
-}
 
 TEST_F(DeviceTest, GreedyTextIsTheSameAsOnTheCpu) {
   constexpr int kDocuments = 51, kTokens = 12;

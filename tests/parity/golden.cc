@@ -55,6 +55,7 @@ std::unique_ptr<ModelHarness> MakeHarness(const HarnessOptions& options) {
 
 static void Append(const StepOutput& from, StepOutput& to) {
   to.logits.insert(to.logits.end(), from.logits.begin(), from.logits.end());
+  to.queries.insert(to.queries.end(), from.queries.begin(), from.queries.end());
   to.positions.insert(to.positions.end(), from.positions.begin(), from.positions.end());
 }
 

@@ -47,8 +47,8 @@ StepOutput RunInChunks(ModelHarness& harness, const Golden& golden, int chunk, i
 void ExpectLogits(const std::vector<float>& actual, const std::vector<float>& expected,
                   double relative_error = kRelativeError);
 
-// Sets from different arithmetic may differ only where scores lie within `relative_error` of the k-th one, as a
-// share of the largest.
+// Sets from different arithmetic may differ only where scores lie within `relative_error` of the k-th one, as
+// a share of the largest.
 void ExpectIndex(const Golden& golden, const std::vector<std::vector<int32_t>>& actual,
                  double relative_error = kRelativeError);
 

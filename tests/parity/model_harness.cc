@@ -4,6 +4,7 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "base/check.h"
 #include "base/status.h"
 #include "engine/checkpoint/config.h"
 
@@ -113,6 +114,10 @@ absl::StatusOr<StepOutput> ModelHarness::Run(const std::vector<Piece>& pieces) {
   YOIO_RETURN_IF_ERROR(OnRanks([&](int rank) { return RunRank(plan, rank, output); }));
   if (config_.plan.indexers.empty() || plan.output_tokens.empty()) return output;
   YOIO_RETURN_IF_ERROR(CompareIndexes());
+  if (!options_.index_by_rows && plan.output_tokens.size() <= kIndexTile) {
+    output.queries = ReadActivations(0, ranks_[0].model->last_index_queries(),
+                                     plan.output_tokens.size() * config_.index_head_dim);
+  }
   for (size_t row = 0; row < plan.output_tokens.size(); ++row) {
     output.positions.push_back(Positions(static_cast<int>(row)));
   }
@@ -152,6 +157,40 @@ absl::Status ModelHarness::ReadIndex(int num_rows, int number) {
   read(rank.counts, index.count);
   read(rank.slots, index.slots);
   return backends_[number]->Synchronize(*rank.stream);
+}
+
+std::vector<float> ModelHarness::ReadActivations(int number, const kernels::Activation* from, size_t count) {
+  kernels::Backend& backend = *backends_[number];
+  std::vector<float> values(count);
+  const auto read = [&](void* to, size_t element_bytes) {
+    return OnRanks([&](int rank) -> absl::Status {
+      if (rank != number) return absl::OkStatus();
+      backend.CopyToHost(to, from, count * element_bytes, *ranks_[number].stream);
+      return backend.Synchronize(*ranks_[number].stream);
+    });
+  };
+  if (backend.activation_type() == kernels::DType::kF32) {
+    YOIO_CHECK(read(values.data(), sizeof(float)).ok());
+    return values;
+  }
+  std::vector<kernels::BFloat16> halves(count);
+  YOIO_CHECK(read(halves.data(), sizeof(kernels::BFloat16)).ok());
+  std::transform(halves.begin(), halves.end(), values.begin(),
+                 [](kernels::BFloat16 half) { return kernels::ToFloat(half); });
+  return values;
+}
+
+std::vector<float> ModelHarness::IndexKeys(int32_t slot, int length) {
+  const int dim = config_.index_head_dim;
+  const size_t tokens = ranks_[0].cache->index_key_bytes(0) / SizeOf(backends_[0]->activation_type()) / dim;
+  const std::vector<float> cache = ReadActivations(0, ranks_[0].cache->index_keys(0), tokens * dim);
+  std::vector<float> keys;
+  for (int position = 0; position < length; ++position) {
+    const int block = position / kernels::kBlockTokens * options_.max_sequences + slot;
+    const int64_t place = int64_t{block} * kernels::kBlockTokens + position % kernels::kBlockTokens;
+    keys.insert(keys.end(), cache.begin() + place * dim, cache.begin() + (place + 1) * dim);
+  }
+  return keys;
 }
 
 // What lies past a count is never read and may be anything.

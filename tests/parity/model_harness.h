@@ -46,6 +46,9 @@ struct Piece {
 struct StepOutput {
   std::vector<float> logits;                    // [rows, vocab], the shards of all ranks side by side
   std::vector<std::vector<int32_t>> positions;  // [rows] selected positions, empty when dense
+  // [rows, index dim], as rank 0 has them: of all rows when it indexes alone and they are a tile at most;
+  // else empty.
+  std::vector<float> queries;
 };
 
 // All ranks are threads of this process.
@@ -57,6 +60,9 @@ class ModelHarness {
   // Prompt pieces must come before generated ones. Blocks are handed out so that no sequence's are
   // consecutive. INTERNAL when the ranks' index sets are not the same, bit for bit.
   absl::StatusOr<StepOutput> Run(const std::vector<Piece>& pieces);
+
+  // The index keys of the first `length` tokens of a sequence, [length, index dim], as rank 0 has them.
+  std::vector<float> IndexKeys(int32_t slot, int length);
 
   const ModelConfig& config() const { return config_; }
 
@@ -79,6 +85,7 @@ class ModelHarness {
   StepPlan MakePlan(const std::vector<Piece>& pieces);
   absl::Status RunRank(const StepPlan& plan, int number, StepOutput& output);
   absl::Status ReadIndex(int num_rows, int number);
+  std::vector<float> ReadActivations(int number, const kernels::Activation* from, size_t count);
   absl::Status CompareIndexes() const;
   std::vector<int32_t> Positions(int row) const;
 
