@@ -3,9 +3,10 @@
 //
 //   idle_bench [--shape DIR,...] [--batch N,...] [--ranks N,...] [--index-sharding rank0,rows] [--json FILE]
 //
-// The steps are those of step_bench, replayed from CUDA graphs and queued one behind the other, at a context
-// of 131072 tokens. Each is measured twice: timed by the wall clock before anything is traced, then traced,
-// kernel by kernel, with the same weights and cache loaded anew.
+// The steps are those of step_bench, queued one behind the other: decode steps, replayed from CUDA graphs, at
+// a context of 131072 tokens, and one of 8192 prompt tokens in the middle of such a prompt. Each is measured
+// twice: timed by the wall clock before anything is traced, then traced, kernel by kernel, with the same
+// weights and cache loaded anew.
 //
 // The GPU is busy while the interval from start to end of at least one kernel covers the moment. Kernels are
 // launched with programmatic dependence: a kernel starts while the ones before it still run, may fetch
@@ -58,8 +59,11 @@ namespace yoio::bench {
 namespace {
 
 constexpr int kContext = 131072;
-constexpr int kSteps = StepRunner::kDepth;  // in a trace
-constexpr int kTraces = 3;                  // of which the median counts
+constexpr int kPromptBegin = 65536;
+constexpr int kPromptTokens = 8192;
+constexpr int kDecodeSteps = StepRunner::kDepth;  // in a trace
+constexpr int kPromptSteps = 4;
+constexpr int kTraces = 3;  // of which the median counts
 constexpr size_t kKernelsShown = 10;
 constexpr size_t kGapsShown = 5;
 constexpr size_t kKernelsCompared = 25;
@@ -70,12 +74,18 @@ struct Options {
   std::vector<int> batches = {1, 8, 32};
 };
 
-// One measurement.
+// One kind of step of a model on a world.
 struct Subject {
   std::string shape;
   World world;
-  int batch;
-  std::string place;  // shape/context/batch
+  int batch;          // sequences that generate a token each; 0: prompt tokens
+  std::string place;  // shape/context/batch, or shape/context/prompt
+
+  bool is_prompt() const { return batch == 0; }
+  int steps() const { return is_prompt() ? kPromptSteps : kDecodeSteps; }
+  void Start(StepRunner& runner) const {
+    is_prompt() ? runner.StartPrompt(kPromptBegin, kPromptTokens) : runner.StartDecode(kContext, batch);
+  }
 };
 
 using Ranks = std::vector<Timeline>;  // of one trace, in order
@@ -154,8 +164,11 @@ void Compare(const std::string& title, const std::vector<std::pair<std::string, 
 // Calls measure(subject, runner) for each.
 template <typename Body>
 void ForEachStep(const Options& options, const Body& measure) {
-  const Scale scale{
-      .contexts = {kContext}, .batches = options.batches, .chunk = 512, .prompt_begin = 0, .prompt_end = 0};
+  const Scale scale{.contexts = {kContext},
+                    .batches = options.batches,
+                    .chunk = kPromptTokens,
+                    .prompt_begin = kPromptBegin,
+                    .prompt_end = kPromptBegin + kPromptTokens};
   for (const World& world : options.worlds.worlds()) {
     RankLabs labs(/*on_gpu=*/true, world.ranks, AvailableThreads());
     for (const std::string& path : options.shapes) {
@@ -166,21 +179,22 @@ void ForEachStep(const Options& options, const Body& measure) {
       for (const int batch : options.batches) {
         measure(Subject{shape, world, batch, absl::StrCat(name, "/", kContext, "/", batch)}, *runner);
       }
+      measure(Subject{shape, world, 0, absl::StrCat(name, "/", kPromptBegin, "/prompt")}, *runner);
     }
   }
 }
 
-// The median trace of kSteps steps, by the length of rank 0's.
+// The median trace, by the length of rank 0's.
 Ranks Trace(const Subject& subject, StepRunner& runner) {
-  runner.StartDecode(kContext, subject.batch);
-  runner.SecondsPerStep(kSteps);
+  subject.Start(runner);
+  runner.StepSeconds(subject.steps());
   TakeGpuTrace();
   std::vector<Ranks> traces(kTraces);
   for (Ranks& trace : traces) {
-    runner.SecondsPerStep(kSteps);
+    runner.StepSeconds(subject.steps());
     const std::vector<GpuActivity> activities = TakeGpuTrace();
     for (int rank = 0; rank < subject.world.ranks; ++rank)
-      trace.push_back(Must(Timeline::Make(activities, rank, kSteps)));
+      trace.push_back(Must(Timeline::Make(activities, rank, subject.steps())));
   }
   std::sort(traces.begin(), traces.end(),
             [](const Ranks& a, const Ranks& b) { return a[0].span() < b[0].span(); });
@@ -190,7 +204,8 @@ Ranks Trace(const Subject& subject, StepRunner& runner) {
 void Measure(const Options& options, Report& report) {
   std::map<std::string, double> untraced_us;
   ForEachStep(options, [&](const Subject& subject, StepRunner& runner) {
-    untraced_us[subject.place] = runner.DecodeSeconds(kContext, subject.batch) * 1e6;
+    subject.Start(runner);
+    untraced_us[subject.place] = runner.StepSeconds() * 1e6;
   });
   const absl::Status started = StartGpuTrace();
   YOIO_CHECK(started.ok()) << started.ToString();
@@ -202,7 +217,7 @@ void Measure(const Options& options, Report& report) {
       const std::string suffix = subject.world.ranks == 1 ? "" : absl::StrCat("/rank", rank);
       AddTimeline(ranks[rank], subject.place + suffix, untraced, report);
     }
-    if (subject.world.ranks > 1) AddIndexPath(ranks, subject.place, untraced, report);
+    if (subject.world.ranks > 1 && !subject.is_prompt()) AddIndexPath(ranks, subject.place, untraced, report);
   });
   for (const auto& [key, by_world] : traces) {
     std::vector<std::pair<std::string, const Timeline*>> columns;
@@ -210,7 +225,8 @@ void Measure(const Options& options, Report& report) {
       for (int rank = 0; rank < world.ranks; ++rank)
         columns.emplace_back(absl::StrCat("tp", world.name(), ":", rank), &ranks[rank]);
     }
-    if (columns.size() > 1) Compare(absl::StrCat(key.first, ", batch ", key.second), columns, report);
+    const std::string what = key.second == 0 ? "prompt" : absl::StrCat("batch ", key.second);
+    if (columns.size() > 1) Compare(absl::StrCat(key.first, ", ", what), columns, report);
   }
 }
 
@@ -218,7 +234,7 @@ void Measure(const Options& options, Report& report) {
 }  // namespace yoio::bench
 
 int main(int argc, char** argv) {
-  CLI::App app("Measures what runs in a decode step on each GPU");
+  CLI::App app("Measures what runs in a step on each GPU");
   yoio::bench::Options options;
   std::string json;
   app.add_option("--shape", options.shapes, "Directories with a config.json")

@@ -80,8 +80,8 @@ void MeasureDecode(Lab& lab, const Subject& subject, StepRunner& runner, const S
       return times[{subject.world, subject.shape, "step", context, batch}];
     };
     for (const int context : scale.contexts) {
-      const Measured step{runner.DecodeSeconds(context, batch),
-                          runner.busiest().DecodeBytes(context, batch) / bandwidth};
+      runner.StartDecode(context, batch);
+      const Measured step{runner.StepSeconds(), runner.busiest().DecodeBytes(context, batch) / bandwidth};
       step_at(context) = step;
       const std::string place = absl::StrCat(subject.name, "/", context, "/", batch);
       report.Add({"step/" + place, step.seconds * 1e6, "us", step.floor * 1e6});

@@ -67,25 +67,34 @@ StepRunner::~StepRunner() {
   labs_.RunOnAll([&](int rank) { ranks_[rank].reset(); });
 }
 
-double StepRunner::DecodeSeconds(int context, int batch) {
-  StartDecode(context, batch);
-  const double guess = SecondsPerStep(2);
+void StepRunner::StartDecode(int context, int batch) {
+  const StepPlan first = DecodePlan(context, batch, /*first=*/true);
+  Start(first, DecodePlan(context, batch, /*first=*/false));
+}
+
+void StepRunner::StartPrompt(int begin, int count) {
+  const StepPlan first = PromptPlan(begin, count, /*first=*/true, /*last=*/false);
+  Start(first, PromptPlan(begin, count, /*first=*/false, /*last=*/false));
+}
+
+void StepRunner::Start(const StepPlan& first, StepPlan step) {
+  labs_.Seconds([&](int rank) { ranks_[rank]->Run(first); });
+  step_ = std::move(step);
+}
+
+double StepRunner::StepSeconds() {
+  const double guess = StepSeconds(2);
   const int steps = std::clamp(static_cast<int>(kSampleSeconds / guess), 1, kDepth);
   std::vector<double> seconds;
-  for (int i = 0; i < kSamples; ++i) seconds.push_back(SecondsPerStep(steps));
+  for (int i = 0; i < kSamples; ++i) seconds.push_back(StepSeconds(steps));
   return Median(std::move(seconds));
 }
 
-void StepRunner::StartDecode(int context, int batch) {
-  const StepPlan first = DecodePlan(context, batch, /*first=*/true);
-  decode_ = DecodePlan(context, batch, /*first=*/false);
-  labs_.Seconds([&](int rank) { ranks_[rank]->Run(first); });
-}
-
-double StepRunner::SecondsPerStep(int steps) {
-  return labs_.Seconds([&](int rank) {
-    for (int i = 0; i < steps; ++i) ranks_[rank]->Run(decode_);
-  }) / steps;
+double StepRunner::StepSeconds(int steps) {
+  const double seconds = labs_.Seconds([&](int rank) {
+    for (int i = 0; i < steps; ++i) ranks_[rank]->Run(step_);
+  });
+  return seconds / steps;
 }
 
 double StepRunner::PrefillSeconds(int begin, int end, int chunk) {

@@ -39,12 +39,15 @@ class StepRunner {
   StepRunner(const StepRunner&) = delete;
   StepRunner& operator=(const StepRunner&) = delete;
 
-  // Seconds of one step in which `batch` sequences generate their token at position `context` - 1.
-  double DecodeSeconds(int context, int batch);
-  // The same in two parts: the sequences get their slots and blocks, then `steps` such steps are queued, at
-  // most kDepth, and waited for.
+  // Sets the step that is measured next, and runs one like it that gives the sequences their slots and
+  // blocks: `batch` sequences generate their token at position `context` - 1, or one takes the prompt tokens
+  // [begin, begin + count), none of them with logits.
   void StartDecode(int context, int batch);
-  double SecondsPerStep(int steps);
+  void StartPrompt(int begin, int count);
+  // Seconds of one such step, the median of several samples.
+  double StepSeconds();
+  // One sample: `steps` of them are queued, at most kDepth, and waited for.
+  double StepSeconds(int steps);
 
   // Seconds in which the prompt tokens [begin, end) of one sequence are taken, the last of them with logits.
   double PrefillSeconds(int begin, int end, int chunk);
@@ -55,6 +58,7 @@ class StepRunner {
  private:
   StepRunner(RankLabs& labs, StepShape shape);
 
+  void Start(const StepPlan& first, StepPlan step);
   void Admit(StepPlan& plan, int slot, int tokens);
   void ShuffleBlocks();
   StepPlan DecodePlan(int context, int batch, bool first);
@@ -66,7 +70,7 @@ class StepRunner {
   test::Random random_{1};
   std::vector<int32_t> blocks_;
   size_t next_block_ = 0;
-  StepPlan decode_;  // the step that SecondsPerStep repeats
+  StepPlan step_;  // what StepSeconds repeats
 };
 
 }  // namespace yoio::bench
