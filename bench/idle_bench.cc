@@ -27,7 +27,8 @@
 //                  start of the second where that starts later
 //
 // With --ranks every shape carries their number, and of several ranks each has these of its own, its number
-// behind the batch; a kernel that waits for another rank keeps its GPU as busy as one that computes. Besides,
+// behind the batch; a kernel that waits for another rank keeps its GPU as busy as one that computes. Tracing
+// also pulls ranks apart, which makes those kernels longer: `step-traced` tells how much. Besides,
 // the median over the steps:
 //   broadcast        from the end of top-k to the end, on the last rank, of the collective that carries the
 //                    index there
