@@ -6,9 +6,9 @@
 
 namespace yoio::bench {
 
-// Bytes per second, read plus written, at which the GPU copies a gigabyte of its own memory. UNIMPLEMENTED
-// when this was built without GPUs.
-absl::StatusOr<double> GpuCopyBandwidth();
+// Bytes per second, read plus written, at which GPU number `device` copies a gigabyte of its own memory.
+// UNIMPLEMENTED when this was built without GPUs.
+absl::StatusOr<double> GpuCopyBandwidth(int device);
 
 }  // namespace yoio::bench
 

@@ -3,6 +3,6 @@
 
 namespace yoio::bench {
 
-absl::StatusOr<double> GpuCopyBandwidth() { return kernels::cuda::MeasureCopyBandwidth(0); }
+absl::StatusOr<double> GpuCopyBandwidth(int device) { return kernels::cuda::MeasureCopyBandwidth(device); }
 
 }  // namespace yoio::bench

@@ -2,6 +2,6 @@
 
 namespace yoio::bench {
 
-absl::StatusOr<double> GpuCopyBandwidth() { return absl::UnimplementedError("built without CUDA"); }
+absl::StatusOr<double> GpuCopyBandwidth(int device) { return absl::UnimplementedError("built without CUDA"); }
 
 }  // namespace yoio::bench

@@ -61,7 +61,8 @@ template <typename Record>
 GpuActivity Timed(const CUpti_Activity* record, std::string kernel) {
   const auto* timed = reinterpret_cast<const Record*>(record);
   YOIO_CHECK(timed->start != 0 && timed->end >= timed->start) << "no time for '" << kernel << "'";
-  return {std::move(kernel), static_cast<int64_t>(timed->start), static_cast<int64_t>(timed->end)};
+  return {static_cast<int>(timed->deviceId), std::move(kernel), static_cast<int64_t>(timed->start),
+          static_cast<int64_t>(timed->end)};
 }
 
 void Keep(const CUpti_Activity* record, std::vector<GpuActivity>& activities) {

@@ -1,10 +1,12 @@
-// How much of a decode step's time no kernel is running on the GPU.
+// What runs in a decode step on each GPU: how much of its time no kernel does, how the index comes from rank
+// 0 to the others, and which kernels take the time with one rank and with several.
 //
-//   idle_bench [--shape DIR,...] [--json FILE]
+//   idle_bench [--shape DIR,...] [--batch N,...] [--ranks N,...] [--index-sharding rank0,rows] [--json FILE]
 //
-// The steps are those of step_bench, replayed from CUDA graphs and queued one behind the other, at a context
-// of 131072 tokens. Each is measured twice: timed by the wall clock before anything is traced, then traced,
-// kernel by kernel, with the same weights and cache loaded anew.
+// The steps are those of step_bench, queued one behind the other: decode steps, replayed from CUDA graphs, at
+// a context of 131072 tokens, and one of 8192 prompt tokens in the middle of such a prompt. Each is measured
+// twice: timed by the wall clock before anything is traced, then traced, kernel by kernel, with the same
+// weights and cache loaded anew.
 //
 // The GPU is busy while the interval from start to end of at least one kernel covers the moment. Kernels are
 // launched with programmatic dependence: a kernel starts while the ones before it still run, may fetch
@@ -23,11 +25,20 @@
 //                  two measurements, each known to about half a percent, and may come out below zero.
 //   exposed        the sum, over each two consecutive kernels, of the time from the end of the first to the
 //                  start of the second where that starts later
+//
+// With --ranks every shape carries their number, and of several ranks each has these of its own, its number
+// behind the batch; a kernel that waits for another rank keeps its GPU as busy as one that computes. Tracing
+// also pulls ranks apart, which makes those kernels longer: `step-traced` tells how much. Besides,
+// the median over the steps:
+//   broadcast        from the end of top-k to the end, on the last rank, of the collective that carries the
+//                    index there
+//   broadcast-share  of the step without tracing
+//   index-wait       how long a rank had waited for that collective when top-k ended: the longest
+// CUPTI puts the times of all GPUs on one clock, to a microsecond or so.
 #include <algorithm>
 #include <cstdint>
 #include <map>
 #include <string>
-#include <tuple>
 #include <utility>
 #include <vector>
 
@@ -38,94 +49,53 @@
 #include "base/host_resources.h"
 #include "bench/gpu_trace.h"
 #include "bench/lab.h"
+#include "bench/rank_labs.h"
 #include "bench/report.h"
 #include "bench/step_runner.h"
+#include "bench/timeline.h"
+#include "bench/worlds.h"
 #include "engine/checkpoint/config.h"
 
 namespace yoio::bench {
 namespace {
 
 constexpr int kContext = 131072;
-constexpr int kSteps = StepRunner::kDepth;  // in a trace
-constexpr int kTraces = 3;                  // of which the median counts
+constexpr int kPromptBegin = 65536;
+constexpr int kPromptTokens = 8192;
+constexpr int kDecodeSteps = StepRunner::kDepth;  // in a trace
+constexpr int kPromptSteps = 4;
+constexpr int kTraces = 3;  // of which the median counts
 constexpr size_t kKernelsShown = 10;
 constexpr size_t kGapsShown = 5;
+constexpr size_t kKernelsCompared = 25;
 
-// Of all launches of a kernel, or all gaps between two.
-struct Total {
-  int count = 0;
-  int64_t exclusive = 0;  // ns: of a kernel, from the end of those before it, where that came after its start
-  int64_t whole = 0;      // ns
+struct Options {
+  std::vector<std::string> shapes = {"bench/shapes/clsa-4b", "bench/shapes/clsa-8b"};
+  WorldOptions worlds;
+  std::vector<int> batches = {1, 8, 32};
 };
-using Totals = std::map<std::string, Total>;
 
-void Count(Totals& totals, const std::string& name, int64_t exclusive, int64_t whole) {
-  Total& total = totals[name];
-  ++total.count;
-  total.exclusive += exclusive;
-  total.whole += whole;
-}
+// One kind of step of a model on a world.
+struct Subject {
+  std::string shape;
+  World world;
+  int batch;          // sequences that generate a token each; 0: prompt tokens
+  std::string place;  // shape/context/batch, or shape/context/prompt
 
-// The time that intervals cover, taken by their start.
-class Union {
- public:
-  // Returns what this one adds.
-  int64_t Add(int64_t start, int64_t end) {
-    const int64_t added = std::max<int64_t>(0, end - std::max(start, end_));
-    covered_ += added;
-    end_ = std::max(end_, end);
-    return added;
+  bool is_prompt() const { return batch == 0; }
+  int steps() const { return is_prompt() ? kPromptSteps : kDecodeSteps; }
+  void Start(StepRunner& runner) const {
+    is_prompt() ? runner.StartPrompt(kPromptBegin, kPromptTokens) : runner.StartDecode(kContext, batch);
   }
-  int64_t covered() const { return covered_; }
-
- private:
-  int64_t covered_ = 0;
-  int64_t end_ = 0;
 };
 
-// What happened in kSteps - 1 whole steps. Times are sums over them, in ns.
-struct Timeline {
-  static constexpr int kWholeSteps = kSteps - 1;
+using Ranks = std::vector<Timeline>;  // of one trace, in order
 
-  explicit Timeline(const std::vector<GpuActivity>& activities) {
-    std::vector<const GpuActivity*> kernels;
-    for (const GpuActivity& activity : activities)
-      if (!activity.kernel.empty()) kernels.push_back(&activity);
-    YOIO_CHECK(!kernels.empty() && kernels.size() % kSteps == 0) << "not the same kernels in every step";
-    kernels_per_step = static_cast<int>(kernels.size()) / kSteps;
-    const size_t last = kernels.size() - kernels_per_step;  // not part of it: where the last step begins
-    const int64_t begin = kernels[0]->start, end = kernels[last]->start;
-    span = end - begin;
-
-    Union covered;
-    for (size_t i = 0; i < last; ++i) {
-      const GpuActivity& kernel = *kernels[i];
-      Count(by_kernel, kernel.kernel, covered.Add(kernel.start, std::min(kernel.end, end)),
-            kernel.end - kernel.start);
-      const int64_t gap = std::max<int64_t>(0, kernels[i + 1]->start - kernel.end);
-      exposed += gap;
-      if (gap > 0) Count(gaps, absl::StrCat(kernel.kernel, " -> ", kernels[i + 1]->kernel), gap, gap);
-    }
-    busy = covered.covered();
-
-    Union with_copies;
-    for (const GpuActivity& activity : activities)
-      with_copies.Add(std::clamp(activity.start, begin, end), std::clamp(activity.end, begin, end));
-    copying = with_copies.covered() - busy;
-  }
-
-  int64_t span = 0, busy = 0, exposed = 0;
-  int64_t copying = 0;  // while no kernel ran
-  int kernels_per_step = 0;
-  Totals by_kernel;
-  Totals gaps;  // by the kernels on both sides
-};
-
-double Us(int64_t ns) { return static_cast<double>(ns) / 1e3; }
-double PerStep(int64_t ns) { return Us(ns) / Timeline::kWholeSteps; }  // us
+double Us(double ns) { return ns / 1e3; }
+double PerStep(const Timeline& line, int64_t ns) { return Us(ns) / line.whole_steps(); }  // us
 
 // "exclusive" is the part of the step that goes by because of the kernel, and sums to the busy time.
-void ListLargest(const Totals& totals, const char* what, size_t most, Report& report) {
+void ListLargest(const Timeline& line, const Totals& totals, const char* what, size_t most, Report& report) {
   std::vector<std::pair<std::string, Total>> sorted(totals.begin(), totals.end());
   std::sort(sorted.begin(), sorted.end(),
             [](const auto& a, const auto& b) { return a.second.exclusive > b.second.exclusive; });
@@ -133,75 +103,153 @@ void ListLargest(const Totals& totals, const char* what, size_t most, Report& re
                               "whole, each", what));
   sorted.resize(std::min(sorted.size(), most));
   for (const auto& [name, total] : sorted) {
-    report.Note(absl::StrFormat(
-        "    %9.1f %17.1f %14.2f %10.2f  %s", static_cast<double>(total.count) / Timeline::kWholeSteps,
-        PerStep(total.exclusive), Us(total.exclusive) / total.count, Us(total.whole) / total.count, name));
+    report.Note(absl::StrFormat("    %9.1f %17.1f %14.2f %10.2f  %s",
+                                static_cast<double>(total.count) / line.whole_steps(),
+                                PerStep(line, total.exclusive), Us(total.exclusive) / total.count,
+                                Us(total.whole) / total.count, name));
   }
 }
 
-void AddTimeline(const Timeline& timeline, const std::string& place, double untraced_us, Report& report) {
-  const double span = PerStep(timeline.span), busy = PerStep(timeline.busy);
+void AddTimeline(const Timeline& line, const std::string& place, double untraced_us, Report& report) {
+  const double span = PerStep(line, line.span()), busy = PerStep(line, line.busy());
   report.Add({"idle/" + place, 100 * (1 - busy / span), "%"});
   report.Add({"idle-untraced/" + place, 100 * (1 - busy / untraced_us), "%"});
-  report.Add({"exposed/" + place, PerStep(timeline.exposed), "us"});
+  report.Add({"exposed/" + place, PerStep(line, line.exposed()), "us"});
   report.Add({"step-untraced/" + place, untraced_us, "us"});
   report.Add({"step-traced/" + place, span, "us"});
   report.Note(absl::StrFormat(
       "  %d kernels a step, busy for %.1f us; copies in %.1f us of the rest; tracing adds %.1f%%",
-      timeline.kernels_per_step, busy, PerStep(timeline.copying), 100 * (span / untraced_us - 1)));
-  ListLargest(timeline.by_kernel, "kernel", kKernelsShown, report);
-  ListLargest(timeline.gaps, "gap between", kGapsShown, report);
+      line.kernels_per_step(), busy, PerStep(line, line.copying()), 100 * (span / untraced_us - 1)));
+  ListLargest(line, line.by_kernel(), "kernel", kKernelsShown, report);
+  ListLargest(line, line.gaps(), "gap between", kGapsShown, report);
 }
 
-// Calls measure("shape/context/batch", runner, batch) for each.
+void AddIndexPath(const Ranks& ranks, const std::string& place, double untraced_us, Report& report) {
+  const absl::StatusOr<IndexPath> path = MedianIndexPath(ranks);
+  if (!path.ok()) {
+    report.Note(absl::StrCat("  ", std::string(path.status().message())));
+    return;
+  }
+  report.Add({"broadcast/" + place, Us(path->broadcast), "us"});
+  report.Add({"broadcast-share/" + place, 100 * Us(path->broadcast) / untraced_us, "%"});
+  report.Add({"index-wait/" + place, Us(path->wait), "us"});
+}
+
+// The kernels of a step side by side, with one rank and with several, without the templates' arguments: which
+// of them change with the world.
+void Compare(const std::string& title, const std::vector<std::pair<std::string, const Timeline*>>& columns,
+             Report& report) {
+  std::map<std::string, std::vector<double>> rows;  // exclusive us, by kernel
+  std::string heading = "  " + title + ", exclusive us:\n   ";
+  for (size_t i = 0; i < columns.size(); ++i) {
+    const auto& [label, line] = columns[i];
+    heading += absl::StrFormat(" %10s", label);
+    for (const auto& [kernel, total] : line->by_kernel()) {
+      auto& row = rows[kernel.substr(0, kernel.find('<'))];
+      row.resize(columns.size());
+      row[i] += PerStep(*line, total.exclusive);
+    }
+  }
+  std::vector<std::pair<std::string, std::vector<double>>> sorted(rows.begin(), rows.end());
+  const auto most = [](const auto& row) { return *std::max_element(row.second.begin(), row.second.end()); };
+  std::sort(sorted.begin(), sorted.end(), [&](const auto& a, const auto& b) { return most(a) > most(b); });
+  sorted.resize(std::min(sorted.size(), kKernelsCompared));
+  report.Note(heading);
+  for (const auto& [kernel, us] : sorted) {
+    std::string text = "   ";
+    for (const double each : us) text += absl::StrFormat(" %10.1f", each);
+    report.Note(absl::StrCat(text, "  ", kernel));
+  }
+}
+
+// Calls measure(subject, runner) for each.
 template <typename Body>
-void ForEachStep(const std::vector<std::string>& shapes, Lab& lab, const Body& measure) {
-  const Scale scale{
-      .contexts = {kContext}, .batches = {1, 8, 32}, .chunk = 512, .prompt_begin = 0, .prompt_end = 0};
-  for (const std::string& shape : shapes) {
-    StepRunner runner(lab, Must(ReadModelConfig(shape, "")), scale);
-    runner.Prepare();
-    const std::string name = shape.substr(shape.find_last_of('/') + 1);
-    for (const int batch : scale.batches) {
-      measure(absl::StrCat(name, "/", kContext, "/", batch), runner, batch);
+void ForEachStep(const Options& options, const Body& measure) {
+  const Scale scale{.contexts = {kContext},
+                    .batches = options.batches,
+                    .chunk = kPromptTokens,
+                    .prompt_begin = kPromptBegin,
+                    .prompt_end = kPromptBegin + kPromptTokens};
+  for (const World& world : options.worlds.worlds()) {
+    RankLabs labs(/*on_gpu=*/true, world.ranks, AvailableThreads());
+    for (const std::string& path : options.shapes) {
+      const auto runner =
+          Must(StepRunner::Create(labs, Must(ReadModelConfig(path, "")), scale, world.index_by_rows));
+      const std::string shape = path.substr(path.find_last_of('/') + 1);
+      const std::string name = shape + options.worlds.Suffix(world);
+      for (const int batch : options.batches) {
+        measure(Subject{shape, world, batch, absl::StrCat(name, "/", kContext, "/", batch)}, *runner);
+      }
+      measure(Subject{shape, world, 0, absl::StrCat(name, "/", kPromptBegin, "/prompt")}, *runner);
     }
   }
 }
 
-void Measure(const std::vector<std::string>& shapes, Lab& lab, Report& report) {
+// The median trace, by the length of rank 0's.
+Ranks Trace(const Subject& subject, StepRunner& runner) {
+  subject.Start(runner);
+  runner.StepSeconds(subject.steps());
+  TakeGpuTrace();
+  std::vector<Ranks> traces(kTraces);
+  for (Ranks& trace : traces) {
+    runner.StepSeconds(subject.steps());
+    const std::vector<GpuActivity> activities = TakeGpuTrace();
+    for (int rank = 0; rank < subject.world.ranks; ++rank)
+      trace.push_back(Must(Timeline::Make(activities, rank, subject.steps())));
+  }
+  std::sort(traces.begin(), traces.end(),
+            [](const Ranks& a, const Ranks& b) { return a[0].span() < b[0].span(); });
+  return std::move(traces[kTraces / 2]);
+}
+
+void Measure(const Options& options, Report& report) {
   std::map<std::string, double> untraced_us;
-  ForEachStep(shapes, lab, [&](const std::string& place, StepRunner& runner, int batch) {
-    untraced_us[place] = runner.DecodeSeconds(kContext, batch) * 1e6;
+  ForEachStep(options, [&](const Subject& subject, StepRunner& runner) {
+    subject.Start(runner);
+    untraced_us[subject.place] = runner.StepSeconds() * 1e6;
   });
   const absl::Status started = StartGpuTrace();
   YOIO_CHECK(started.ok()) << started.ToString();
-  ForEachStep(shapes, lab, [&](const std::string& place, StepRunner& runner, int batch) {
-    runner.StartDecode(kContext, batch);
-    runner.SecondsPerStep(kSteps);
-    TakeGpuTrace();
-    std::vector<Timeline> traces;
-    for (int i = 0; i < kTraces; ++i) {
-      runner.SecondsPerStep(kSteps);
-      traces.emplace_back(TakeGpuTrace());
+  std::map<std::pair<std::string, int>, std::map<World, Ranks>> traces;  // by shape and batch, by world
+  ForEachStep(options, [&](const Subject& subject, StepRunner& runner) {
+    const double untraced = untraced_us.at(subject.place);
+    const Ranks& ranks = traces[{subject.shape, subject.batch}][subject.world] = Trace(subject, runner);
+    for (int rank = 0; rank < subject.world.ranks; ++rank) {
+      const std::string suffix = subject.world.ranks == 1 ? "" : absl::StrCat("/rank", rank);
+      AddTimeline(ranks[rank], subject.place + suffix, untraced, report);
     }
-    std::sort(traces.begin(), traces.end(),
-              [](const Timeline& a, const Timeline& b) { return a.span < b.span; });
-    AddTimeline(traces[kTraces / 2], place, untraced_us.at(place), report);
+    if (subject.world.ranks > 1 && !subject.is_prompt()) AddIndexPath(ranks, subject.place, untraced, report);
   });
+  for (const auto& [key, by_world] : traces) {
+    std::vector<std::pair<std::string, const Timeline*>> columns;
+    for (const auto& [world, ranks] : by_world) {
+      for (int rank = 0; rank < world.ranks; ++rank)
+        columns.emplace_back(absl::StrCat("tp", world.name(), ":", rank), &ranks[rank]);
+    }
+    const std::string what = key.second == 0 ? "prompt" : absl::StrCat("batch ", key.second);
+    if (columns.size() > 1) Compare(absl::StrCat(key.first, ", ", what), columns, report);
+  }
 }
 
 }  // namespace
 }  // namespace yoio::bench
 
 int main(int argc, char** argv) {
-  CLI::App app("Measures how much of a decode step no kernel runs on the GPU");
-  std::vector<std::string> shapes = {"bench/shapes/clsa-4b", "bench/shapes/clsa-8b"};
+  CLI::App app("Measures what runs in a step on each GPU");
+  yoio::bench::Options options;
   std::string json;
-  app.add_option("--shape", shapes, "Directories with a config.json")->delimiter(',')->capture_default_str();
+  app.add_option("--shape", options.shapes, "Directories with a config.json")
+      ->delimiter(',')
+      ->capture_default_str();
+  options.worlds.AddTo(app);
+  app.add_option("--batch", options.batches, "Sequences decoding, ascending, by commas")
+      ->check(CLI::PositiveNumber)
+      ->delimiter(',')
+      ->capture_default_str();
   app.add_option("--json", json, "Write the results here too");
   CLI11_PARSE(app, argc, argv);
-  yoio::bench::Lab lab("cuda", yoio::AvailableThreads());
-  yoio::bench::Report report(lab.hardware(), argc, argv);
-  yoio::bench::Measure(shapes, lab, report);
+  const yoio::bench::Lab lab("cuda", yoio::AvailableThreads());
+  yoio::bench::Report report(options.worlds.Hardware(lab), argc, argv);
+  yoio::bench::Measure(options, report);
   return report.Write(json) ? 0 : 1;
 }

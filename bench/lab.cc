@@ -26,9 +26,9 @@ constexpr double kGraphSeconds = 4e-3;  // so long that launching the graph does
 constexpr int kMostCalls = 1000;
 constexpr int kReplays = 25;
 
-std::unique_ptr<kernels::Backend> OpenDevice(const std::string& device) {
+std::unique_ptr<kernels::Backend> OpenDevice(const std::string& device, int index) {
   if (device != "cpu") {
-    auto cuda = kernels::MakeBackend(DeviceKind::kCuda, 0);
+    auto cuda = kernels::MakeBackend(DeviceKind::kCuda, index);
     if (cuda.ok() || device == "cuda") return Must(std::move(cuda));
   }
   return Must(kernels::MakeBackend(DeviceKind::kCpu, 0));
@@ -36,8 +36,9 @@ std::unique_ptr<kernels::Backend> OpenDevice(const std::string& device) {
 
 }  // namespace
 
-Lab::Lab(const std::string& device, int threads)
-    : backend_(OpenDevice(device)),
+Lab::Lab(const std::string& device, int threads, int index)
+    : index_(index),
+      backend_(OpenDevice(device, index)),
       on_gpu_(backend_->captures()),
       stream_(Must(backend_->NewStream(threads))),
       pool_(threads) {
@@ -69,7 +70,7 @@ void Lab::AddCeilings(Report& report) {
 double Lab::Bandwidth(size_t bytes) {
   const size_t key = on_gpu_ ? 0 : bytes;
   const auto [found, is_new] = bandwidths_.try_emplace(key, 0);
-  if (is_new) found->second = on_gpu_ ? Must(GpuCopyBandwidth()) : ReadBandwidth(pool_, bytes);
+  if (is_new) found->second = on_gpu_ ? Must(GpuCopyBandwidth(index_)) : ReadBandwidth(pool_, bytes);
   return found->second;
 }
 

@@ -36,8 +36,8 @@ T Must(absl::StatusOr<T> value) {
 // One thread's.
 class Lab {
  public:
-  // "auto" takes the GPU where there is one.
-  Lab(const std::string& device, int threads);
+  // "auto" takes the GPU where there is one; `index` says which of several.
+  Lab(const std::string& device, int threads, int index = 0);
 
   kernels::Backend& backend() { return *backend_; }
   kernels::Stream& stream() { return *stream_; }
@@ -90,6 +90,7 @@ class Lab {
   double GraphSeconds(int calls, int sets, absl::FunctionRef<void(int set)> call, int samples);
   double ProductRate();
 
+  const int index_;
   std::unique_ptr<kernels::Backend> backend_;
   bool on_gpu_ = false;
   std::unique_ptr<kernels::Stream> stream_;

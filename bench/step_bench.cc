@@ -1,7 +1,8 @@
 // Whole steps of whole models: decode at several contexts and batches, and prefill, beside the machine's
 // ceilings.
 //
-//   step_bench [--device auto|cpu|cuda] [--shape DIR,...] [--only decode,prefill] [--threads N] [--json FILE]
+//   step_bench [--device auto|cpu|cuda] [--shape DIR,...] [--only decode,prefill] [--context N,...]
+//              [--batch N,...] [--ranks N,...] [--index-sharding rank0,rows] [--threads N] [--json FILE]
 //
 // Weights are drawn from a seed. The cache is filled with random values instead of by a prefill: a step costs
 // the same whatever the cache holds, as long as it is not all one page of zeros. The floor of a decode step
@@ -10,96 +11,161 @@
 // layer attends to. The floor of prefill is its arithmetic at the rate of a large matrix product. Steps are
 // queued one behind the other as the engine does, each token drawn on the device and fed to the next step,
 // and timed by the wall clock around several.
+//
+// With --ranks a model is cut over so many ranks of this process, a GPU and a thread each, and every shape
+// carries their number (`clsa-8b-tp2`, and `-rows` where each rank indexes its part of the rows). The clock
+// runs from a common start until the slowest rank has ended. Floors are those of the rank with the most to
+// read or to compute, rank 0, where index keys are; communication adds nothing to them.
+// `tp-speedup/shape/N/...` is the time with one rank over that with N, and `kv-bytes` what a rank keeps of
+// each cached token, index keys apart: its floor is an equal share.
 #include <algorithm>
 #include <map>
+#include <memory>
 #include <string>
 #include <tuple>
 #include <vector>
 
 #include "CLI/CLI.hpp"
 #include "absl/strings/str_cat.h"
-#include "absl/strings/str_format.h"
 #include "absl/strings/strip.h"
 #include "base/host_resources.h"
 #include "bench/lab.h"
+#include "bench/rank_labs.h"
 #include "bench/report.h"
 #include "bench/step_runner.h"
+#include "bench/worlds.h"
 #include "engine/checkpoint/config.h"
 
 namespace yoio::bench {
 namespace {
 
+struct Options {
+  std::vector<std::string> shapes;
+  std::vector<std::string> parts = {"decode", "prefill"};
+  WorldOptions worlds;
+  int threads = AvailableThreads();
+  Scale scale;
+
+  bool Wants(const std::string& part) const {
+    return std::find(parts.begin(), parts.end(), part) != parts.end();
+  }
+};
+
+// One model on one world.
+struct Subject {
+  std::string shape;
+  World world;
+  std::string name;         // the shape, with the world where several are compared
+  double share_of_machine;  // of each rank: of a GPU all, of a CPU as much as of any other rank
+};
+
+// One measurement; ordered so that those of a world stand together.
+struct Key {
+  World world;
+  std::string shape;
+  std::string what;  // step or prefill
+  int context, batch;
+  auto operator<=>(const Key&) const = default;
+};
 struct Measured {
   double seconds = 0, floor = 0;
 };
-using StepTimes = std::map<std::tuple<std::string, int, int>, Measured>;  // by shape, context, batch
+using Times = std::map<Key, Measured>;
 
-void MeasureDecode(Lab& lab, const std::string& name, StepRunner& runner, const Scale& scale,
-                   StepTimes& times, Report& report) {
-  const double bandwidth = lab.Bandwidth(size_t{1} << 30);
+void MeasureDecode(Lab& lab, const Subject& subject, StepRunner& runner, const Scale& scale, Times& times,
+                   Report& report) {
+  const double bandwidth = lab.Bandwidth(size_t{1} << 30) * subject.share_of_machine;
   for (const int batch : scale.batches) {
+    const auto step_at = [&](int context) -> Measured& {
+      return times[{subject.world, subject.shape, "step", context, batch}];
+    };
     for (const int context : scale.contexts) {
-      const Measured step{runner.DecodeSeconds(context, batch),
-                          runner.DecodeBytes(context, batch) / bandwidth};
-      times[{name, context, batch}] = step;
-      const std::string place = absl::StrCat(name, "/", context, "/", batch);
+      runner.StartDecode(context, batch);
+      const Measured step{runner.StepSeconds(), runner.busiest().DecodeBytes(context, batch) / bandwidth};
+      step_at(context) = step;
+      const std::string place = absl::StrCat(subject.name, "/", context, "/", batch);
       report.Add({"step/" + place, step.seconds * 1e6, "us", step.floor * 1e6});
       report.Add({"decode/" + place, batch / step.seconds, "tokens/s", batch / step.floor});
     }
     const int longest = scale.contexts.back(), shortest = scale.contexts.front();
-    const Measured at_longest = times[{name, longest, batch}], at_shortest = times[{name, shortest, batch}];
-    report.Add({absl::StrCat("step-growth/", name, "/", longest, "-over-", shortest, "/", batch),
-                at_longest.seconds / at_shortest.seconds, "x", at_longest.floor / at_shortest.floor,
-                /*is_cost=*/true});
+    if (longest == shortest) continue;
+    report.Add({absl::StrCat("step-growth/", subject.name, "/", longest, "-over-", shortest, "/", batch),
+                step_at(longest).seconds / step_at(shortest).seconds, "x",
+                step_at(longest).floor / step_at(shortest).floor, /*is_cost=*/true});
   }
 }
 
-void MeasurePrefill(Lab& lab, const std::string& name, StepRunner& runner, const Scale& scale,
+void MeasurePrefill(Lab& lab, const Subject& subject, StepRunner& runner, const Scale& scale, Times& times,
                     Report& report) {
   const int begin = scale.prompt_begin, end = scale.prompt_end;
-  const double seconds = runner.PrefillSeconds(begin, end, scale.chunk);
-  const double floor = runner.PrefillFlops(begin, end) / lab.rate();
-  report.Add({absl::StrCat("prefill/", name, "/", begin == 0 ? end : begin, "/1"), (end - begin) / seconds,
-              "tokens/s", (end - begin) / floor});
+  const int context = begin == 0 ? end : begin;
+  const Measured prompt{runner.PrefillSeconds(begin, end, scale.chunk),
+                        runner.busiest().PrefillFlops(begin, end) / (lab.rate() * subject.share_of_machine)};
+  times[{subject.world, subject.shape, "prefill", context, 1}] = prompt;
+  report.Add({absl::StrCat("prefill/", subject.name, "/", context, "/1"), (end - begin) / prompt.seconds,
+              "tokens/s", (end - begin) / prompt.floor});
+}
+
+// What a rank keeps of the keys and values, beside an equal share of all.
+void AddKvBytes(const Lab& lab, const Subject& subject, const ModelConfig& config, const StepRank& rank,
+                Report& report) {
+  double share = 0;
+  for (const Store& store : config.plan.stores)
+    if (store.window == 0) share += 2.0 * store.kv_heads * store.head_dim * lab.activation_bytes();
+  report.Add({"kv-bytes/" + subject.name, rank.KvBytesPerToken(), "B/token", share / subject.world.ranks,
+              /*is_cost=*/true});
 }
 
 // What sparse attention gains over dense, where both were measured.
-void CompareWithYoco(const StepTimes& times, Report& report) {
+void CompareWithYoco(const Times& times, const WorldOptions& worlds, Report& report) {
   for (const auto& [key, clsa] : times) {
-    const auto& [name, context, batch] = key;
-    if (!absl::StartsWith(name, "clsa-")) continue;
-    const std::string size(absl::StripPrefix(name, "clsa-"));
-    const auto yoco = times.find({"yoco-" + size, context, batch});
+    if (key.what != "step" || !absl::StartsWith(key.shape, "clsa-")) continue;
+    const std::string size(absl::StripPrefix(key.shape, "clsa-"));
+    const auto yoco = times.find({key.world, "yoco-" + size, key.what, key.context, key.batch});
     if (yoco == times.end()) continue;
-    report.Add({absl::StrCat("clsa-over-yoco/", size, "/", context, "/", batch),
-                yoco->second.seconds / clsa.seconds, "x", yoco->second.floor / clsa.floor});
+    report.Add(
+        {absl::StrCat("clsa-over-yoco/", size, worlds.Suffix(key.world), "/", key.context, "/", key.batch),
+         yoco->second.seconds / clsa.seconds, "x", yoco->second.floor / clsa.floor});
   }
 }
 
-bool Wants(const std::vector<std::string>& parts, const std::string& part) {
-  return std::find(parts.begin(), parts.end(), part) != parts.end();
+// What more ranks gain over one, where both were measured.
+void CompareWithOneRank(const Times& times, Report& report) {
+  for (const auto& [key, many] : times) {
+    const auto one = times.find({World{}, key.shape, key.what, key.context, key.batch});
+    if (key.world == World{} || one == times.end()) continue;
+    report.Add({absl::StrCat("tp-speedup/", key.shape, "/", key.world.name(), "/", key.what, "/", key.context,
+                             "/", key.batch),
+                one->second.seconds / many.seconds, "x", one->second.floor / many.floor});
+  }
 }
 
-void Measure(const std::vector<std::string>& shapes, const std::vector<std::string>& parts, Lab& lab,
-             Report& report) {
+void MeasureShape(Lab& lab, const Options& options, RankLabs& labs, const Subject& subject,
+                  const ModelConfig& config, Times& times, Report& report) {
+  const auto runner = StepRunner::Create(labs, config, options.scale, subject.world.index_by_rows);
+  if (!runner.ok()) {
+    report.Note(absl::StrCat(subject.name, " is left out: ", std::string(runner.status().message())));
+    return;
+  }
+  if (!options.worlds.ranks.empty()) AddKvBytes(lab, subject, config, (*runner)->busiest(), report);
+  if (options.Wants("decode")) MeasureDecode(lab, subject, **runner, options.scale, times, report);
+  if (options.Wants("prefill")) MeasurePrefill(lab, subject, **runner, options.scale, times, report);
+}
+
+void Measure(const Options& options, Lab& lab, Report& report) {
   lab.AddCeilings(report);
-  const Scale scale = Scale::Of(lab);
-  StepTimes times;
-  for (const std::string& shape : shapes) {
-    const std::string name = shape.substr(shape.find_last_of('/') + 1);
-    const ModelConfig config = Must(ReadModelConfig(shape, ""));
-    StepRunner runner(lab, config, scale);
-    const int64_t available = Must(lab.backend().AvailableBytes());
-    if (runner.Bytes() > available) {
-      report.Note(absl::StrFormat("%s does not fit: it takes %.1f GiB, and %.1f GiB are free", name,
-                                  runner.Bytes() / 0x1p30, available / 0x1p30));
-      continue;
+  Times times;
+  for (const World& world : options.worlds.worlds()) {
+    RankLabs labs(lab.on_gpu(), world.ranks, options.threads);
+    for (const std::string& path : options.shapes) {
+      const std::string shape = path.substr(path.find_last_of('/') + 1);
+      const Subject subject{shape, world, shape + options.worlds.Suffix(world),
+                            lab.on_gpu() ? 1.0 : 1.0 / world.ranks};
+      MeasureShape(lab, options, labs, subject, Must(ReadModelConfig(path, "")), times, report);
     }
-    runner.Prepare();
-    if (Wants(parts, "decode")) MeasureDecode(lab, name, runner, scale, times, report);
-    if (Wants(parts, "prefill")) MeasurePrefill(lab, name, runner, scale, report);
   }
-  CompareWithYoco(times, report);
+  CompareWithYoco(times, options.worlds, report);
+  CompareWithOneRank(times, report);
 }
 
 }  // namespace
@@ -108,27 +174,38 @@ void Measure(const std::vector<std::string>& shapes, const std::vector<std::stri
 int main(int argc, char** argv) {
   CLI::App app("Measures whole steps on this machine");
   std::string device = "auto", json;
-  std::vector<std::string> shapes, parts = {"decode", "prefill"};
-  int threads = yoio::AvailableThreads();
+  yoio::bench::Options options;
+  std::vector<int> contexts, batches;
   app.add_option("--device", device, "Where")
       ->check(CLI::IsMember({"auto", "cpu", "cuda"}))
       ->capture_default_str();
   app.add_option(
-         "--shape", shapes,
+         "--shape", options.shapes,
          "Directories with a config.json; clsa-4b, clsa-8b, yoco-4b and yoco-8b on a GPU, else clsa-500m")
       ->delimiter(',');
-  app.add_option("--only", parts, "decode, prefill or both, by commas")
-      ->check(CLI::IsMember(parts))
+  app.add_option("--only", options.parts, "decode, prefill or both, by commas")
+      ->check(CLI::IsMember(options.parts))
       ->delimiter(',');
-  app.add_option("--threads", threads, "Threads, on a CPU")->check(CLI::PositiveNumber);
+  app.add_option("--context", contexts, "Tokens cached when decoding, ascending, by commas")
+      ->check(CLI::PositiveNumber)
+      ->delimiter(',');
+  app.add_option("--batch", batches, "Sequences decoding, ascending, by commas")
+      ->check(CLI::PositiveNumber)
+      ->delimiter(',');
+  options.worlds.AddTo(app);
+  app.add_option("--threads", options.threads, "Threads, on a CPU")->check(CLI::PositiveNumber);
   app.add_option("--json", json, "Write the results here too");
   CLI11_PARSE(app, argc, argv);
-  yoio::bench::Lab lab(device, threads);
-  if (shapes.empty() && lab.on_gpu()) {
-    shapes = {"bench/shapes/clsa-4b", "bench/shapes/clsa-8b", "bench/shapes/yoco-4b", "bench/shapes/yoco-8b"};
+  yoio::bench::Lab lab(device, options.threads);
+  if (options.shapes.empty() && lab.on_gpu()) {
+    options.shapes = {"bench/shapes/clsa-4b", "bench/shapes/clsa-8b", "bench/shapes/yoco-4b",
+                      "bench/shapes/yoco-8b"};
   }
-  if (shapes.empty()) shapes = {"bench/shapes/clsa-500m"};
-  yoio::bench::Report report(lab.hardware(), argc, argv);
-  yoio::bench::Measure(shapes, parts, lab, report);
+  if (options.shapes.empty()) options.shapes = {"bench/shapes/clsa-500m"};
+  options.scale = yoio::bench::Scale::Of(lab);
+  if (!contexts.empty()) options.scale.contexts = contexts;
+  if (!batches.empty()) options.scale.batches = batches;
+  yoio::bench::Report report(options.worlds.Hardware(lab), argc, argv);
+  yoio::bench::Measure(options, lab, report);
   return report.Write(json) ? 0 : 1;
 }

@@ -1,5 +1,5 @@
-// Whole steps of a model of one rank, with dummy weights and a cache full of noise: what step_bench times and
-// idle_bench traces.
+// Whole steps of a model, with dummy weights and a cache full of noise: what step_bench times and idle_bench
+// traces.
 #ifndef YOIO_BENCH_STEP_RUNNER_H_
 #define YOIO_BENCH_STEP_RUNNER_H_
 
@@ -8,10 +8,11 @@
 #include <vector>
 
 #include "bench/lab.h"
+#include "bench/rank_labs.h"
+#include "bench/step_rank.h"
 #include "engine/checkpoint/config.h"
-#include "engine/comm/communicator.h"
-#include "engine/model/model.h"
-#include "kernels/backend.h"
+#include "engine/step_plan.h"
+#include "tests/support/random.h"
 
 namespace yoio::bench {
 
@@ -30,50 +31,46 @@ class StepRunner {
  public:
   static constexpr int kDepth = 16;  // steps queued before one is waited for
 
-  StepRunner(Lab& lab, const ModelConfig& config, const Scale& scale);
+  // As many ranks as there are labs, which outlive the runner. INVALID_ARGUMENT when the model cannot be cut
+  // into so many; RESOURCE_EXHAUSTED when it does not fit. Takes the memory, fills and records.
+  static absl::StatusOr<std::unique_ptr<StepRunner>> Create(RankLabs& labs, const ModelConfig& config,
+                                                            const Scale& scale, bool index_by_rows);
+  ~StepRunner();
+  StepRunner(const StepRunner&) = delete;
+  StepRunner& operator=(const StepRunner&) = delete;
 
-  // Device memory that Prepare takes.
-  int64_t Bytes() const;
-  void Prepare();
-
-  // Seconds of one step in which `batch` sequences generate their token at position `context` - 1.
-  double DecodeSeconds(int context, int batch);
-  // The same in two parts: the sequences get their slots and blocks, then `steps` such steps are queued, at
-  // most kDepth, and waited for.
+  // Sets the step that is measured next, and runs one like it that gives the sequences their slots and
+  // blocks: `batch` sequences generate their token at position `context` - 1, or one takes the prompt tokens
+  // [begin, begin + count), none of them with logits.
   void StartDecode(int context, int batch);
-  double SecondsPerStep(int steps);
+  void StartPrompt(int begin, int count);
+  // Seconds of one such step, the median of several samples.
+  double StepSeconds();
+  // One sample: `steps` of them are queued, at most kDepth, and waited for.
+  double StepSeconds(int steps);
 
   // Seconds in which the prompt tokens [begin, end) of one sequence are taken, the last of them with logits.
   double PrefillSeconds(int begin, int end, int chunk);
 
-  // Bytes that a decode step must read.
-  double DecodeBytes(int context, int batch) const;
-  // FLOPs that the prompt tokens [begin, end) must take: the self-decoder and what the memory stores of it.
-  double PrefillFlops(int begin, int end) const;
+  // The rank with the most to do: nobody else may hold index keys, and nobody indexes more rows.
+  const StepRank& busiest() const { return *ranks_[0]; }
 
  private:
-  static CacheGeometry Geometry(const ModelConfig& config, const Scale& scale);
+  StepRunner(RankLabs& labs, StepShape shape);
 
-  void FillCache();
-  void Run(const StepPlan& plan);
+  void Start(const StepPlan& first, StepPlan step);
   void Admit(StepPlan& plan, int slot, int tokens);
   void ShuffleBlocks();
   StepPlan DecodePlan(int context, int batch, bool first);
   StepPlan PromptPlan(int start, int count, bool first, bool last);
 
-  Lab& lab_;
-  const ModelConfig config_;
-  const Shard shard_;
-  const StepLimits limits_;
-  const CacheGeometry geometry_;
-  std::unique_ptr<Communicator> comm_;
-  std::unique_ptr<Weights> weights_;
-  std::unique_ptr<KvCache> cache_;
-  kernels::Buffer samples_, draws_;
-  std::unique_ptr<Model> model_;
+  RankLabs& labs_;
+  const StepShape shape_;
+  std::vector<std::unique_ptr<StepRank>> ranks_;
+  test::Random random_{1};
   std::vector<int32_t> blocks_;
   size_t next_block_ = 0;
-  StepPlan decode_;  // the step that SecondsPerStep repeats
+  StepPlan step_;  // what StepSeconds repeats
 };
 
 }  // namespace yoio::bench

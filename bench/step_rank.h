@@ -1,0 +1,62 @@
+// One rank's part of whole steps: its weights, its cache full of noise, its model.
+#ifndef YOIO_BENCH_STEP_RANK_H_
+#define YOIO_BENCH_STEP_RANK_H_
+
+#include <cstdint>
+#include <memory>
+
+#include "bench/lab.h"
+#include "engine/checkpoint/config.h"
+#include "engine/comm/communicator.h"
+#include "engine/model/model.h"
+#include "kernels/backend.h"
+
+namespace yoio::bench {
+
+// What all ranks of a model have in common.
+struct StepShape {
+  ModelConfig config;
+  StepLimits limits;
+  CacheGeometry geometry;
+  bool index_by_rows;  // each rank indexes its part of the rows, instead of rank 0 all of them
+};
+
+// The rank's thread only. `lab`, `comm` and `shape` outlive it.
+class StepRank {
+ public:
+  // Device memory that a rank takes.
+  static int64_t Bytes(const StepShape& shape, const Shard& shard, kernels::DType type);
+
+  // All ranks at the same time: what they record holds collectives.
+  StepRank(Lab& lab, Communicator& comm, const StepShape& shape);
+
+  // Queues a step; each of its output rows draws the token that the next step may name.
+  void Run(const StepPlan& plan);
+
+  // Bytes that this rank must read in a decode step.
+  double DecodeBytes(int context, int batch) const;
+  // FLOPs that the prompt tokens [begin, end) must take on this rank: the self-decoder and what the memory
+  // stores of it.
+  double PrefillFlops(int begin, int end) const;
+  // Bytes of keys and values, index keys apart: of a cached token in stores without a window, and of the
+  // window rings of a sequence.
+  double KvBytesPerToken() const;
+  double KvBytesPerRing() const;
+
+ private:
+  double KvBytes(bool in_window) const;
+  void FillCache();
+
+  Lab& lab_;
+  Communicator& comm_;
+  const StepShape& shape_;
+  const Shard shard_;
+  std::unique_ptr<Weights> weights_;
+  std::unique_ptr<KvCache> cache_;
+  kernels::Buffer samples_, draws_;
+  std::unique_ptr<Model> model_;
+};
+
+}  // namespace yoio::bench
+
+#endif  // YOIO_BENCH_STEP_RANK_H_
