@@ -145,6 +145,7 @@ __device__ void CopySteps(const PagedTokens& source, const CUtensorMap& map, Row
                           const DenseRing& ring) {
   constexpr int kAhead = 32;
   const int lane = threadIdx.x % 32;
+  const uint64_t once = EvictFirst();
   RingPlace place;
   while (walk.Next()) {
     int slot = 0;  // of step `lane` of 32
@@ -156,7 +157,7 @@ __device__ void CopySteps(const PagedTokens& source, const CUtensorMap& map, Row
       if (lane == 0) {
         Wait(ring.Empty(place.stage), place.parity ^ 1);
         ArriveExpecting(ring.Full(place.stage), kStageBytes);
-        CopyBox(SharedAddress(ring.Stage(place.stage)), map, from, ring.Full(place.stage));
+        CopyBox(SharedAddress(ring.Stage(place.stage)), map, from, ring.Full(place.stage), once);
       }
       place.Advance(kDenseStages);
     }

@@ -94,11 +94,11 @@ __device__ __forceinline__ void CopyBox(uint32_t target, const CUtensorMap& map,
 }
 
 __device__ __forceinline__ void CopyBox(uint32_t target, const CUtensorMap& map, const int (&from)[3],
-                                        uint32_t barrier) {
+                                        uint32_t barrier, uint64_t policy) {
   asm volatile(
-      "cp.async.bulk.tensor.3d.shared::cluster.global.mbarrier::complete_tx::bytes"
-      " [%0], [%1, {%2, %3, %4}], [%5];" ::"r"(target),
-      "l"(&map), "r"(from[0]), "r"(from[1]), "r"(from[2]), "r"(barrier)
+      "cp.async.bulk.tensor.3d.shared::cluster.global.mbarrier::complete_tx::bytes.L2::cache_hint"
+      " [%0], [%1, {%2, %3, %4}], [%5], %6;" ::"r"(target),
+      "l"(&map), "r"(from[0]), "r"(from[1]), "r"(from[2]), "r"(barrier), "l"(policy)
       : "memory");
 }
 
