@@ -26,6 +26,11 @@ __device__ __forceinline__ uint32_t Pack(float low, float high) {
   return *reinterpret_cast<const uint32_t*>(&pair);
 }
 
+// The bits of the first `count` of a pair of halves.
+__device__ __forceinline__ uint32_t PairMask(int count) {
+  return count >= 2 ? ~0u : count == 1 ? 0xffffu : 0u;
+}
+
 // Transposes an 8 x 8 matrix of halves held two to a lane.
 __device__ __forceinline__ uint32_t Transpose(uint32_t pair) {
   uint32_t result;
@@ -57,16 +62,19 @@ struct Weights {
   float sum[2];
 };
 
-// Scores of the tile of keys at `tile`, of which the first `valid` count.
-template <int kPitch>
-__device__ __forceinline__ Weights WeighTile(const __nv_bfloat16* tile, int valid, float scale, int lane,
+// Where a lane finds, in the tile that a Tile names, the row of 16 bytes that it hands to ldmatrix for 16
+// dimensions: Key(slab, lane) and Value(slab, lane), of dimensions 16 slab on. Keys are taken as they lie,
+// values transposed.
+
+// Scores of a tile, of which the first `valid` tokens count.
+template <class Tile>
+__device__ __forceinline__ Weights WeighTile(const Tile& tile, int valid, float scale, int lane,
                                              const Queries& queries) {
   float even[4] = {}, odd[4] = {};
-  const __nv_bfloat16* keys = tile + lane % 16 * kPitch + lane / 16 * 8;
 #pragma unroll
   for (int i = 0; i < kHeadDim / 16; ++i) {
     uint32_t a[4];
-    LoadMatrices(keys + i * 16, a);
+    LoadMatrices(tile.Key(i, lane), a);
     MultiplyAdd(a, queries[i][0], queries[i][1], i % 2 == 0 ? even : odd);
   }
   // score[2 i + j]: token lane / 4 + 8 i, column 2 (lane % 4) + j.
@@ -147,16 +155,21 @@ struct Sums {
     Add(next.value, next.weight, next.maximum);
   }
 
-  // Adds the values at `tile` (those of this lane's first dimension on), weighted. The maxima are at least
-  // those of `weights`.
-  template <int kPitch>
-  __device__ void AddTile(const __nv_bfloat16* tile, int lane, const Weights& weights) {
+  // Adds the values of a tile, those from dimension 16 first_slab on, weighted. The maxima are at least those
+  // of `weights`. Values of tokens that do not count are taken as zero.
+  template <bool kWhole = true, class Tile>
+  __device__ void AddTile(const Tile& tile, int first_slab, int lane, const Weights& weights,
+                          int valid = kTile) {
     float products[kSlabs][4] = {};
-    const __nv_bfloat16* values = tile + (lane % 8 + lane / 16 * 8) * kPitch + lane / 8 % 2 * 8;
+    const uint32_t counts[2] = {PairMask(valid - lane % 4 * 2), PairMask(valid - lane % 4 * 2 - 8)};
 #pragma unroll
     for (int i = 0; i < kSlabs; ++i) {
       uint32_t a[4];
-      LoadMatricesTransposed(values + i * 16, a);
+      LoadMatricesTransposed(tile.Value(first_slab + i, lane), a);
+      if constexpr (!kWhole) {
+#pragma unroll
+        for (int j = 0; j < 4; ++j) a[j] &= counts[j / 2];
+      }
       MultiplyAdd(a, weights.p[0], weights.p[1], products[i]);
     }
     Add(products, weights.sum, weights.maximum);

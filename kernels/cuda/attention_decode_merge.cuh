@@ -123,10 +123,10 @@ struct QuadSums {
 };
 
 // Folds published parts [begin, end) of the pair whose first lies at `place`: dimensions d to d + 3 of a
-// query.
+// query. kTogether: parts whose loads are under way together.
+template <int kTogether = 16>
 __device__ __forceinline__ QuadSums FoldParts(const Problem& problem, int64_t place, int begin, int end,
                                               int query, int d) {
-  constexpr int kTogether = 16;  // parts whose loads are under way together
   const float* values = problem.sums + (place * problem.group + query) * kHeadDim + d;
   const float2* stats = problem.stats + place * kMaxGroup + query;
   const int stride = problem.group * kHeadDim;

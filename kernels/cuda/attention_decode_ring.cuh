@@ -1,10 +1,10 @@
 // A ring of stages in shared memory that cached keys and values are copied into well ahead of their use.
 //
-// A stage is four tiles of 16 tokens of one kv head, or one tile for each of several kv heads; a tile is what
-// one warp computes on at a time. Other warps copy. A token's heads stand side by side as in the cache, key
-// and value 512 bytes a head, and are one instruction of the copy engine. Issuing 16 of those takes a warp
-// about as long as computing on a tile. There are 16 bytes more from one token to the next, so that the eight
-// rows that one ldmatrix reads start in eight different groups of four banks.
+// A stage is several tiles of 16 tokens of one kv head; a tile is what one warp computes on at a time. Other
+// warps copy. A token's key and value, 512 bytes, stand side by side as in the cache, and are one instruction
+// of the copy engine. Issuing 16 of those takes a warp about as long as computing on a tile. There are 16
+// bytes more from one token to the next, so that the eight rows that one ldmatrix reads start in eight
+// different groups of four banks.
 #ifndef YOIO_KERNELS_CUDA_ATTENTION_DECODE_RING_CUH_
 #define YOIO_KERNELS_CUDA_ATTENTION_DECODE_RING_CUH_
 
@@ -17,20 +17,32 @@ namespace yoio::kernels::cuda::decode {
 inline constexpr int kHeadDim = 128;
 inline constexpr int kTile = 16;  // tokens of a tile
 
-// Where one token's key and value of a kv head lie. When the value follows its key, the next heads' follow
-// too.
+// Where one token's key and value of a kv head lie.
 struct TokenAddress {
   const __nv_bfloat16* key;
   const __nv_bfloat16* value;
 };
 
-// kTiles: of one head, in a stage; or kHeads: of which a stage has a tile each. One of the two is 1.
-template <int kStages, int kTiles, int kHeads>
+// A tile in the ring, by its first key.
+struct RingTile {
+  static constexpr int kPitch = 2 * kHeadDim + 8;  // elements from token to token
+
+  __device__ __forceinline__ const __nv_bfloat16* Key(int slab, int lane) const {
+    return first + lane % 16 * kPitch + lane / 16 * 8 + slab * 16;
+  }
+  __device__ __forceinline__ const __nv_bfloat16* Value(int slab, int lane) const {
+    return first + kHeadDim + (lane % 8 + lane / 16 * 8) * kPitch + lane / 8 % 2 * 8 + slab * 16;
+  }
+
+  const __nv_bfloat16* first;
+};
+
+// kTiles: of a stage, each for a computing warp.
+template <int kStages, int kTiles>
 class TileRing {
  public:
-  static constexpr int kTokens = kTiles * kTile;            // of a stage
-  static constexpr int kComputing = kTiles * kHeads;        // warps that compute
-  static constexpr int kPitch = kHeads * 2 * kHeadDim + 8;  // elements from token to token
+  static constexpr int kTokens = kTiles * kTile;  // of a stage
+  static constexpr int kPitch = RingTile::kPitch;
   static constexpr int kStageSize = kTokens * kPitch;
   static constexpr size_t kBytes = size_t{kStages} * kStageSize * sizeof(__nv_bfloat16);
 
@@ -41,7 +53,7 @@ class TileRing {
     if (threadIdx.x == 0) {
       for (int stage = 0; stage < kStages; ++stage) {
         Initialize(full_ + stage * 8, kTokens);
-        Initialize(empty_ + stage * 8, kComputing * 32);
+        Initialize(empty_ + stage * 8, kTiles * 32);
       }
       asm volatile("fence.mbarrier_init.release.cluster;" ::: "memory");
     }
@@ -51,9 +63,8 @@ class TileRing {
 #endif
   }
 
-  // The first key of a warp's tile.
-  __device__ __nv_bfloat16* Tile(int stage, int warp) const {
-    return tiles_ + stage * kStageSize + warp * (kHeads == 1 ? kTile * kPitch : 2 * kHeadDim);
+  __device__ RingTile Tile(int stage, int warp) const {
+    return {tiles_ + stage * kStageSize + warp * kTile * kPitch};
   }
 
   // Starts copying 16 tokens, from token `first` of a stage on, once the stage is free; lane i < 16 knows
@@ -64,16 +75,13 @@ class TileRing {
     Wait(empty_ + stage * 8, turn ^ 1);
     if (lane >= kTile) return;
     __nv_bfloat16* target = tiles_ + stage * kStageSize + (first + lane) * kPitch;
-    asm volatile("mbarrier.arrive.expect_tx.shared::cta.b64 _, [%0], %1;" ::"r"(barrier),
-                 "r"(kHeads * 4 * kHeadDim)
+    asm volatile("mbarrier.arrive.expect_tx.shared::cta.b64 _, [%0], %1;" ::"r"(barrier), "r"(4 * kHeadDim)
                  : "memory");
     if (token.value == token.key + kHeadDim) {
-      Copy(target, token.key, kHeads * 2 * kHeadDim, barrier);
+      Copy(target, token.key, 2 * kHeadDim, barrier);
     } else {
-      for (int head = 0; head < kHeads; ++head) {
-        Copy(target + head * 2 * kHeadDim, token.key + head * kHeadDim, kHeadDim, barrier);
-        Copy(target + (head * 2 + 1) * kHeadDim, token.value + head * kHeadDim, kHeadDim, barrier);
-      }
+      Copy(target, token.key, kHeadDim, barrier);
+      Copy(target + kHeadDim, token.value, kHeadDim, barrier);
     }
 #endif
   }

@@ -15,7 +15,7 @@ inline constexpr int kBlockThreads = 2 * kThreads;
 inline constexpr int kStep = kWarps * kTile;  // tokens
 using StepSums = Sums<kHeadDim / kWarps / 16>;
 template <int kStages>
-using StepRing = TileRing<kStages, kWarps, 1>;
+using StepRing = TileRing<kStages, kWarps>;
 
 // What the warps tell each other about a step; two, so that one is read while the other is written.
 struct Exchange {
@@ -53,8 +53,7 @@ class Stepper {
   __device__ void Step(int valid, const Queries& queries, StepSums& sums) {
     const int warp = threadIdx.x / 32, lane = threadIdx.x % 32;
     ring_.WaitFull(stage_, turn_);
-    const Weights own = WeighTile<StepRing<kStages>::kPitch>(ring_.Tile(stage_, warp), valid - warp * kTile,
-                                                             scale_, lane, queries);
+    const Weights own = WeighTile(ring_.Tile(stage_, warp), valid - warp * kTile, scale_, lane, queries);
     exchange_.p[parity_][warp][lane] = {own.p[0], own.p[1]};
     if (lane < 4) {
       exchange_.maxima[parity_][warp][lane] = {own.maximum[0], own.maximum[1]};
@@ -86,8 +85,7 @@ class Stepper {
     sums.Rescale(highest[0], highest[1]);
 #pragma unroll
     for (int w = 0; w < kWarps; ++w) {
-      const __nv_bfloat16* values = ring_.Tile(stage_, w) + kHeadDim + warp * (kHeadDim / kWarps);
-      sums.template AddTile<StepRing<kStages>::kPitch>(values, lane, weights[w]);
+      sums.AddTile(ring_.Tile(stage_, w), warp * (kHeadDim / kWarps / 16), lane, weights[w]);
     }
   }
 

@@ -22,10 +22,11 @@
 
 #include <algorithm>
 
+#include "kernels/cuda/bulk_copy.cuh"
 #include "kernels/cuda/launch.cuh"
-#include "kernels/cuda/mat_mul_skinny.cuh"
 #include "kernels/cuda/mat_mul_skinny.h"
 #include "kernels/cuda/mma.cuh"
+#include "kernels/cuda/tensor_map.h"
 
 namespace yoio::kernels::cuda {
 namespace {
@@ -64,18 +65,6 @@ struct Shape {
 };
 
 #if !defined(__CUDA_ARCH__) || __CUDA_ARCH__ >= 900
-
-// A place in the ring, and the parity of the phase that its barriers are in.
-struct Place {
-  int stage = 0;
-  uint32_t parity = 0;
-
-  __device__ void Advance(int stages) {
-    if (++stage < stages) return;
-    stage = 0;
-    parity ^= 1;
-  }
-};
 
 // Shared memory: stages of W (a panel [16 units, 64] for each group) and x ([tokens, 64] for each), then the
 // parts' sums, then two barriers a stage: `full` when all its bytes have arrived, `empty` when all consumers
@@ -148,7 +137,7 @@ struct Producer {
     for (int i = 0; i < ahead; ++i) CopyW(i, tile(i), step(i));
     WaitForPrevious();
     for (int i = 0; i < ahead; ++i) CopyX(i, step(i));
-    Place place;
+    RingPlace place;
     for (int i = ahead; i < total; ++i) {
       Wait(ring.Empty(place.stage), place.parity);
       CopyW(place.stage, tile(i), step(i));
@@ -219,7 +208,7 @@ struct Consumer {
   // sums += W x^T over the whole share. Matrices 0 and 2 of four are the first 8 rows of the unit, 1 and 3
   // the other 8: for gate and up these lie behind all gates of the tile.
   template <bool kGated>
-  __device__ __forceinline__ void Sum(Place& place, float (&sums)[kTokenTiles][4]) const {
+  __device__ __forceinline__ void Sum(RingPlace& place, float (&sums)[kTokenTiles][4]) const {
     const int second = lane >> 3 & 1;
     const int w_row = (kGated ? (second * shape.units + unit) * 8 : unit * 16 + second * 8) + (lane & 7);
     const int x_row = group * shape.tokens + (lane & 7);
@@ -290,7 +279,7 @@ __global__ void __launch_bounds__(32 * (kMaxWarps + 1), 1)
   float sums[kTokenTiles][4] = {};
   if (consumes) {
     WaitForPrevious();
-    Place place;
+    RingPlace place;
     for (int tile = first; tile < shape.tiles; tile += stride) {
       consumer.template Sum<kGated>(place, sums);
       if (shape.parts() > 1) break;
@@ -330,38 +319,15 @@ __global__ void Skinny(const __grid_constant__ CUtensorMap, const __grid_constan
 
 #endif  // sm_90
 
-using MapFunction = decltype(&cuTensorMapEncodeTiled);
-
-// The driver is found at run time: nothing links against it.
-MapFunction FindMapFunction() {
-  void* function = nullptr;
-  cudaDriverEntryPointQueryResult result;
-  const cudaError_t error = cudaGetDriverEntryPointByVersion("cuTensorMapEncodeTiled", &function, 12000,
-                                                             cudaEnableDefault, &result);
-  if (error != cudaSuccess || result != cudaDriverEntryPointSuccess) return nullptr;
-  return reinterpret_cast<MapFunction>(function);
-}
-
 // bf16 [parts][rows][columns], read in boxes [groups][parts][box_rows][64] as Producer::Copy does.
 CUtensorMap Map(const void* data, int64_t parts, int64_t rows, int64_t columns, int64_t stride, int groups,
                 int box_rows, CudaStream& stream) {
-  static const MapFunction encode = FindMapFunction();
-  CUtensorMap map{};
   const bool whole = columns % kPanel == 0;
-  const auto size = [](int64_t value) { return static_cast<cuuint64_t>(value); };
-  const cuuint64_t sizes[] = {size(whole ? kPanel : columns), size(rows), size(parts),
-                              size(whole ? columns / kPanel : 1)};
-  const cuuint64_t strides[] = {size(stride * 2), size(stride * rows * 2), kRowBytes};
-  const cuuint32_t box[] = {kPanel, static_cast<cuuint32_t>(box_rows), static_cast<cuuint32_t>(parts),
-                            static_cast<cuuint32_t>(groups)};
-  const cuuint32_t steps[] = {1, 1, 1, 1};
-  if (encode == nullptr ||
-      encode(&map, CU_TENSOR_MAP_DATA_TYPE_BFLOAT16, 4, const_cast<void*>(data), sizes, strides, box, steps,
-             CU_TENSOR_MAP_INTERLEAVE_NONE, CU_TENSOR_MAP_SWIZZLE_128B, CU_TENSOR_MAP_L2_PROMOTION_L2_256B,
-             CU_TENSOR_MAP_FLOAT_OOB_FILL_NONE) != CUDA_SUCCESS) {
-    stream.Note(cudaErrorInvalidValue, "the tensor map of a skinny product");
-  }
-  return map;
+  return MapBoxes({.data = data,
+                   .sizes = {whole ? kPanel : columns, rows, parts, whole ? columns / kPanel : 1},
+                   .strides = {stride * 2, stride * rows * 2, kRowBytes},
+                   .box = {kPanel, box_rows, parts, groups}},
+                  stream);
 }
 
 template <int kTokenTiles, SkinnyOutput kOutput>

@@ -32,7 +32,8 @@ constexpr Shape kShapes[] = {
     {.heads = 8, .kv_heads = 2, .head_dim = 128},  {.heads = 20, .kv_heads = 4, .head_dim = 128, .gap = 24},
     {.heads = 2, .kv_heads = 2, .head_dim = 128},  {.heads = 8, .kv_heads = 1, .head_dim = 128},
     {.heads = 9, .kv_heads = 1, .head_dim = 128},  {.heads = 4, .kv_heads = 1, .head_dim = 128, .gap = 3},
-    {.heads = 32, .kv_heads = 8, .head_dim = 128},
+    {.heads = 32, .kv_heads = 8, .head_dim = 128}, {.heads = 6, .kv_heads = 3, .head_dim = 128},
+    {.heads = 6, .kv_heads = 6, .head_dim = 128},
 };
 
 // Two sequences in a paged cache, their blocks in no order among blocks of NaN. Tokens past a sequence's
@@ -220,16 +221,18 @@ TEST_P(PagedAttentionTest, DenseMatchesTheDefinition) {
   }
 }
 
-// Long enough for many blocks of a device to share one row, beside rows that are short, and for its table to
+// Long enough for all blocks of a device to share one row, beside rows that are short, and for its table to
 // be a small part of what the tables have room for.
 TEST_P(PagedAttentionTest, DenseSharesLongRows) {
   if (!on_cuda()) GTEST_SKIP() << "a CPU cuts rows of any length alike";
   const Shape shape = {.heads = 5, .kv_heads = 1, .head_dim = 128};
   Random random(5);
-  Cache cache(shape, 20000, random);
+  Cache cache(shape, 34000, random);
   const DeviceCache device = Load(cache);
-  for (const std::vector<PagedRow>& rows : std::vector<std::vector<PagedRow>>{
-           {{0, 20000}}, {{1, 19999}, {0, 3}, {1, 4096}}, {{0, 1024}, {1, 1025}, {0, 2047}, {1, 12345}}}) {
+  const std::vector<std::vector<PagedRow>> batches = {{{0, 34000}},
+                                                      {{1, 33999}, {0, 3}, {1, 4096}, {0, 33801}},
+                                                      {{0, 1024}, {1, 1025}, {0, 2047}, {1, 12345}}};
+  for (const std::vector<PagedRow>& rows : batches) {
     const std::vector<float> q = Queries(shape, rows.size(), random);
     std::vector<std::vector<int32_t>> slots;
     for (const PagedRow& row : rows) slots.push_back(AllSlots(cache, row));

@@ -288,6 +288,38 @@ TEST_P(TopKTest, RowsOfABatchAreThoseAlone) {
   }
 }
 
+// Every number of rows that a device shares out in a way of its own, in rows so short that a race detector
+// follows all of it: a threshold found in the first bits, one in the last ones, ties, a row that wins as a
+// whole, a padding row.
+TEST_P(TopKTest, ShortRowsInBatchesOfEverySize) {
+  constexpr int kLength = 611;
+  Random random(8);
+  std::vector<float> neighbours(kLength);
+  for (float& score : neighbours) {
+    const uint32_t bits = 0x40100000u + (random.Below(4) << 18) + random.Below(200);
+    std::memcpy(&score, &bits, sizeof(bits));
+  }
+  std::vector<float> far_apart(kLength, -2.0f);
+  for (int i = 0; i < 90; ++i) far_apart[i * 5] = 1e-30f * std::exp(static_cast<float>(i));
+  const std::vector<std::vector<float>> kinds = {
+      random.Normals(kLength),           neighbours,         far_apart,
+      std::vector<float>(kLength, 0.0f), random.Normals(70), {}};
+  for (const int num_rows : {1, 8, 16, 18, 31}) {
+    std::vector<std::vector<float>> rows;
+    for (int i = 0; i < num_rows; ++i) rows.push_back(kinds[(i + num_rows) % kinds.size()]);
+    const std::vector<std::vector<int32_t>> selected = Select(rows, 90, 2);
+    for (size_t i = 0; i < rows.size(); ++i) EXPECT_TRUE(SameBits(selected[i], Reference(rows[i], 90))) << i;
+  }
+}
+
+// Where a device has few blocks for each of many rows, they cannot keep all of a long one.
+TEST_P(TopKTest, OneLongRowAmongManyShort) {
+  std::vector<std::vector<float>> rows(31, {0.5f, 1.5f, 1.0f});
+  rows[12] = Random(12).Normals(200003);
+  const std::vector<std::vector<int32_t>> selected = Select(rows, 300, 2);
+  for (size_t i = 0; i < rows.size(); ++i) EXPECT_TRUE(SameBits(selected[i], Reference(rows[i], 300))) << i;
+}
+
 YOIO_TEST_ON_BACKENDS(TopKTest);
 
 }  // namespace

@@ -1,7 +1,7 @@
-// The instructions that the skinny product is made of, each under a name: barriers in shared memory that
-// count bytes, bulk copies of tiles, clusters. sm_90; elsewhere they trap.
-#ifndef YOIO_KERNELS_CUDA_MAT_MUL_SKINNY_CUH_
-#define YOIO_KERNELS_CUDA_MAT_MUL_SKINNY_CUH_
+// What kernels with a ring of bulk copies are made of, each instruction under a name: barriers in shared
+// memory that count bytes, copies of boxes of a tensor, clusters. sm_90; elsewhere there is none of it.
+#ifndef YOIO_KERNELS_CUDA_BULK_COPY_CUH_
+#define YOIO_KERNELS_CUDA_BULK_COPY_CUH_
 
 #include <cuda.h>
 #include <cuda_runtime.h>
@@ -52,6 +52,18 @@ __device__ __forceinline__ void Wait(uint32_t barrier, uint32_t parity) {
       : "memory");
 }
 
+// A place in a ring of stages, and the parity of the phase that its barriers are in.
+struct RingPlace {
+  int stage = 0;
+  uint32_t parity = 0;
+
+  __device__ void Advance(int stages) {
+    if (++stage < stages) return;
+    stage = 0;
+    parity ^= 1;
+  }
+};
+
 // Cache policies of bulk copies.
 
 __device__ __forceinline__ uint64_t EvictFirst() {
@@ -78,6 +90,15 @@ __device__ __forceinline__ void CopyBox(uint32_t target, const CUtensorMap& map,
       "cp.async.bulk.tensor.4d.shared::cluster.global.mbarrier::complete_tx::bytes.L2::cache_hint"
       " [%0], [%1, {%2, %3, %4, %5}], [%6], %7;" ::"r"(target),
       "l"(&map), "r"(from[0]), "r"(from[1]), "r"(from[2]), "r"(from[3]), "r"(barrier), "l"(policy)
+      : "memory");
+}
+
+__device__ __forceinline__ void CopyBox(uint32_t target, const CUtensorMap& map, const int (&from)[3],
+                                        uint32_t barrier, uint64_t policy) {
+  asm volatile(
+      "cp.async.bulk.tensor.3d.shared::cluster.global.mbarrier::complete_tx::bytes.L2::cache_hint"
+      " [%0], [%1, {%2, %3, %4}], [%5], %6;" ::"r"(target),
+      "l"(&map), "r"(from[0]), "r"(from[1]), "r"(from[2]), "r"(barrier), "l"(policy)
       : "memory");
 }
 
@@ -110,4 +131,4 @@ __device__ __forceinline__ void StoreRemote(uint32_t address, int rank, const fl
 
 }  // namespace yoio::kernels::cuda
 
-#endif  // YOIO_KERNELS_CUDA_MAT_MUL_SKINNY_CUH_
+#endif  // YOIO_KERNELS_CUDA_BULK_COPY_CUH_
