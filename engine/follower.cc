@@ -114,6 +114,7 @@ absl::StatusOr<WorkerGroupOptions> Follower::Workers(const Welcome& welcome) {
   workers.worker.sizing.max_model_len = welcome.max_model_len;
   workers.worker.sizing.limits = welcome.limits;
   workers.worker.sizing.cache = welcome.cache;
+  workers.worker.index_by_rows = welcome.index_sharding == IndexSharding::kRows;
   workers.worker.check_index = welcome.check_index;
   workers.group.kind = welcome.communicator;
   workers.group.ticket = welcome.ticket;

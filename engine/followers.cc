@@ -150,11 +150,15 @@ void Followers::LetIn() {
 
 // Forgets those who were turned away.
 void Followers::Reap() {
-  links_.remove_if([this](Link& link) {
-    if (!link.done || std::find(nodes_.begin(), nodes_.end(), &link) != nodes_.end()) return false;
-    link.thread.join();
-    return true;
-  });
+  for (auto link = links_.begin(); link != links_.end();) {
+    const bool follows = std::find(nodes_.begin(), nodes_.end(), &*link) != nodes_.end();
+    if (follows || !link->done) {
+      ++link;
+      continue;
+    }
+    link->thread.join();
+    link = links_.erase(link);
+  }
 }
 
 // --- The thread of one link ---

@@ -117,12 +117,13 @@ absl::StatusOr<GroupMessage> Read<StepPlan>(std::string_view body) {
   return GroupMessage(std::move(plan));
 }
 
-template <size_t... kKinds>
-absl::StatusOr<GroupMessage> ReadKind(uint32_t kind, std::string_view body, std::index_sequence<kKinds...>) {
-  absl::StatusOr<GroupMessage> message =
-      absl::InvalidArgumentError(absl::StrCat("message of the group: kind ", kind));
-  ((kind == kKinds && (message = Read<std::variant_alternative_t<kKinds, GroupMessage>>(body), true)) || ...);
-  return message;
+template <size_t kKind = 0>
+absl::StatusOr<GroupMessage> ReadKind(uint32_t kind, std::string_view body) {
+  if constexpr (kKind < std::variant_size_v<GroupMessage>) {
+    if (kind == kKind) return Read<std::variant_alternative_t<kKind, GroupMessage>>(body);
+    return ReadKind<kKind + 1>(kind, body);
+  }
+  return absl::InvalidArgumentError(absl::StrCat("message of the group: kind ", kind));
 }
 
 }  // namespace
@@ -149,8 +150,7 @@ absl::StatusOr<GroupMessage> DeserializeMessage(std::string_view bytes) {
     return absl::InvalidArgumentError(absl::StrCat("message of the group: version ", version, ", expected ",
                                                    kVersion, ": all nodes must run the same program"));
   }
-  return ReadKind(kind, bytes.substr(kHeaderBytes),
-                  std::make_index_sequence<std::variant_size_v<GroupMessage>>());
+  return ReadKind(kind, bytes.substr(kHeaderBytes));
 }
 
 uint64_t HashOf(const ModelConfig& config) {

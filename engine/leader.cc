@@ -61,6 +61,7 @@ absl::Status Leader::Start(const EngineOptions& options, const Node& node, Commu
   WorkerGroupOptions workers = WorkersOf(options, node);
   workers.worker.checkpoint = node.checkpoint->get();
   workers.worker.sizing = sizing_;
+  workers.worker.index_by_rows = options.index_sharding == IndexSharding::kRows;
   workers.worker.check_index = options.check_index;
   workers.group.kind = kind;
   if (rendezvous != nullptr) workers.group.ticket = rendezvous->ticket();

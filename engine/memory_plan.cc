@@ -74,12 +74,13 @@ struct RankNeeds {
 
 absl::StatusOr<RankNeeds> NeedsOf(int rank, const EngineOptions& options, const ModelConfig& config,
                                   const Sizing& sizing, kernels::DType type) {
-  YOIO_ASSIGN_OR_RETURN(const Shard shard, Shard::Make(config, rank, options.tensor_parallel_size));
-  const int64_t sampler =
-      rank == 0 ? Sampler::Bytes(config.vocab_size, options.max_sequences, sizing.limits.max_output_rows) : 0;
+  YOIO_ASSIGN_OR_RETURN(const Shard shard, Shard::Make(config, rank, options.tensor_parallel_size,
+                                                       options.index_sharding == IndexSharding::kRows));
   return RankNeeds{
       .weights = Weights::Bytes(config, shard),
-      .activations = Activations::Bytes(config, shard, sizing.limits, sizing.max_model_len, type) + sampler,
+      .activations =
+          Activations::Bytes(config, shard, sizing.limits, sizing.max_model_len, type) +
+          Sampler::Bytes(shard, config.vocab_size, options.max_sequences, sizing.limits.max_output_rows),
       .ring = BytesPerRing(config, shard, type),
       .block = BytesPerBlock(config, shard, type)};
 }

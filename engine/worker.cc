@@ -11,7 +11,8 @@ absl::StatusOr<std::unique_ptr<Worker>> Worker::Create(const WorkerOptions& opti
   auto worker = std::unique_ptr<Worker>(new Worker(options));
   const ModelConfig& config = *options.config;
   Communicator& comm = *options.comm;
-  YOIO_ASSIGN_OR_RETURN(const Shard shard, Shard::Make(config, comm.rank(), comm.world()));
+  YOIO_ASSIGN_OR_RETURN(const Shard shard,
+                        Shard::Make(config, comm.rank(), comm.world(), options.index_by_rows));
   YOIO_ASSIGN_OR_RETURN(worker->stream_, options.backend->NewStream(options.threads));
   if (options.checkpoint != nullptr) {
     YOIO_ASSIGN_OR_RETURN(worker->weights_,
@@ -24,14 +25,14 @@ absl::StatusOr<std::unique_ptr<Worker>> Worker::Create(const WorkerOptions& opti
   }
   YOIO_ASSIGN_OR_RETURN(worker->cache_,
                         KvCache::Create(config, shard, options.sizing.cache, *options.backend));
-  if (shard.rank == 0) {
-    YOIO_ASSIGN_OR_RETURN(worker->sampler_,
-                          Sampler::Create({.backend = options.backend,
-                                           .stream = worker->stream_.get(),
-                                           .vocab = config.vocab_size,
-                                           .max_sequences = options.sizing.cache.max_sequences,
-                                           .max_output_rows = options.sizing.limits.max_output_rows}));
-  }
+  YOIO_ASSIGN_OR_RETURN(worker->sampler_,
+                        Sampler::Create({.backend = options.backend,
+                                         .stream = worker->stream_.get(),
+                                         .comm = options.comm,
+                                         .shard = shard,
+                                         .vocab = config.vocab_size,
+                                         .max_sequences = options.sizing.cache.max_sequences,
+                                         .max_output_rows = options.sizing.limits.max_output_rows}));
   if (options.check_index && !config.plan.indexers.empty()) {
     YOIO_ASSIGN_OR_RETURN(worker->index_check_, IndexCheck::Create({.backend = options.backend,
                                                                     .stream = worker->stream_.get(),
@@ -59,9 +60,7 @@ absl::Status Worker::AllocateSteps() {
   steps_.resize(options_.sizing.limits.depth);
   for (Step& step : steps_) {
     YOIO_ASSIGN_OR_RETURN(step.ids, backend.AllocateHost(samples * sizeof(int32_t)));
-    if (sampler_ != nullptr) {
-      YOIO_ASSIGN_OR_RETURN(step.sampling, sampler_->NewStep());
-    }
+    YOIO_ASSIGN_OR_RETURN(step.sampling, sampler_->NewStep());
     YOIO_ASSIGN_OR_RETURN(step.end, backend.NewEvent());
   }
   return absl::OkStatus();
@@ -85,19 +84,17 @@ absl::Status Worker::Begin(std::shared_ptr<const StepPlan> plan) {
 absl::Status Worker::Queue(Step& step) {
   const StepPlan& plan = *step.plan;
   kernels::Backend& backend = *options_.backend;
-  if (sampler_ != nullptr) YOIO_RETURN_IF_ERROR(sampler_->Begin(plan, step.sampling));
+  YOIO_RETURN_IF_ERROR(sampler_->Begin(plan, step.sampling));
   YOIO_RETURN_IF_ERROR(model_->Forward(plan, [&](int first_row, int num_rows, const float* logits) {
-    if (sampler_ != nullptr) sampler_->Read(first_row, num_rows, logits, samples_.As<int32_t>());
-    return absl::OkStatus();
+    return sampler_->Read(first_row, num_rows, logits, samples_.As<int32_t>());
   }));
-  if (sampler_ != nullptr) sampler_->End(step.sampling);
   if (index_check_ != nullptr && !plan.output_tokens.empty()) {
     const int num_rows = static_cast<int>(plan.output_tokens.size());
     YOIO_RETURN_IF_ERROR(index_check_->Run(plan.step, model_->last_index(), num_rows));
   }
   // Every rank learns what was drawn: the next plan may name it by row.
+  YOIO_RETURN_IF_ERROR(sampler_->End(step.sampling, samples_.As<int32_t>()));
   const size_t bytes = plan.samples.size() * sizeof(int32_t);
-  YOIO_RETURN_IF_ERROR(options_.comm->Broadcast({samples_.As<std::byte>(), bytes}, /*root=*/0, *stream_));
   backend.CopyToHost(step.ids.data(), samples_.data(), bytes, *stream_);
   backend.Record(*step.end, *stream_);
   return absl::OkStatus();
@@ -113,7 +110,7 @@ absl::StatusOr<bool> Worker::Ended() {
 StepResult Worker::Take() {
   Step& step = *under_way_.front();
   under_way_.pop_front();
-  if (sampler_ == nullptr) return {.step = step.plan->step, .samples = {}, .scores = {}};
+  if (options_.comm->rank() != 0) return {.step = step.plan->step, .samples = {}, .scores = {}};
   return Sampler::Take(*step.plan, step.sampling, step.ids.As<int32_t>());
 }
 

@@ -1,4 +1,4 @@
-// One rank: its weights, its share of the cache, its model, and on rank 0 the sampler.
+// One rank: its weights, its share of the cache, its model and its sampler.
 #ifndef YOIO_ENGINE_WORKER_H_
 #define YOIO_ENGINE_WORKER_H_
 
@@ -26,6 +26,7 @@ struct WorkerOptions {
   kernels::Backend* backend = nullptr;   // outlives the worker
   Communicator* comm = nullptr;          // this rank's; outlives the worker
   int threads = 1;                       // this rank's share
+  bool index_by_rows = false;            // as --index-sharding says
   bool check_index = false;              // a step fails, INTERNAL, when the ranks' indexes differ
   Weights::Progress progress = nullptr;  // called on the rank's thread
 };
@@ -51,8 +52,8 @@ class Worker {
   // A step under way and the host memory it uses.
   struct Step {
     std::shared_ptr<const StepPlan> plan;
-    kernels::Buffer ids;     // [max samples] int32
-    Sampler::Step sampling;  // rank 0
+    kernels::Buffer ids;  // [max samples] int32
+    Sampler::Step sampling;
     std::unique_ptr<kernels::Event> end;
   };
 
@@ -66,7 +67,7 @@ class Worker {
   std::unique_ptr<Weights> weights_;
   std::unique_ptr<KvCache> cache_;
   std::unique_ptr<Model> model_;
-  std::unique_ptr<Sampler> sampler_;         // rank 0
+  std::unique_ptr<Sampler> sampler_;
   std::unique_ptr<IndexCheck> index_check_;  // with check_index, where the model has an index
   kernels::Buffer samples_;      // device, [max samples] int32: the ids of the last step, on every rank
   std::vector<Step> steps_;      // [depth]

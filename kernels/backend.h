@@ -132,6 +132,8 @@ class Backend {
   virtual void UpdateWords(const UpdateWordsArgs& args, Stream& stream) = 0;
   virtual void AdjustLogits(const AdjustLogitsArgs& args, Stream& stream) = 0;
   virtual void Draw(const DrawArgs& args, Stream& stream) = 0;
+  virtual void Pick(const PickArgs& args, Stream& stream) = 0;
+  virtual void JoinParts(const JoinPartsArgs& args, Stream& stream) = 0;
   virtual void RecordTokens(const RecordTokensArgs& args, Stream& stream) = 0;
   virtual void Logprobs(const LogprobsArgs& args, Stream& stream) = 0;
 

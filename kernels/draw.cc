@@ -4,6 +4,7 @@
 #include <array>
 #include <limits>
 
+#include "kernels/contender.h"
 #include "kernels/draw_math.h"
 
 namespace yoio::kernels {
@@ -21,18 +22,18 @@ struct Shape {
   float Scaled(float logit) const { return (logit - highest) / temperature; }
 };
 
-// Keeps the best token so far by logit plus noise.
+// More than the floats in sums of scaled logits and noise are off by, near the best one.
+constexpr double kSlack = 1e-4;
+
+// Keeps the best token so far by logit plus noise. Scaled logits tell what cannot be better.
 class NoisyArgmax {
  public:
-  NoisyArgmax(const Shape& shape, const DrawRow& row)
-      : shape_(shape),
-        key_{row.seed_low, row.seed_high},
-        position_(row.output_position),
-        sample_index_(row.sample_index) {}
+  NoisyArgmax(const Shape& shape, const DrawRow& row, int32_t first_id)
+      : shape_(shape), row_(row), first_group_(first_id / 4) {}
 
   void Try(int32_t id, float floor) {
     const float scaled = shape_.Scaled(shape_.logits[id]);
-    if (!Hopeless(scaled, floor)) Try(id, scaled, Noise(id / 4)[id % 4]);
+    if (!Hopeless(scaled, floor)) Try(id, scaled, NoiseOf(id / 4)[id % 4]);
   }
 
   // Every token whose scaled logit is at least `floor`. What cannot win costs little: a block one comparison
@@ -49,46 +50,43 @@ class NoisyArgmax {
     }
   }
 
-  int32_t id() const { return id_; }
+  int32_t id() const { return best_.id; }
 
  private:
   // No noise makes a token of that logit, or of a lower one, the best.
   bool Hopeless(float scaled, float floor) const {
-    return scaled < floor || scaled + kMaxGumbelNoise < best_;
+    return scaled < floor || scaled + kMaxGumbelNoise < reach_;
   }
 
-  // The noise of tokens 4 * group .. 4 * group + 3.
-  std::array<uint32_t, 4> Noise(uint32_t group) const {
-    return Philox4x32({group, position_, sample_index_, 0}, key_);
-  }
+  // Of the tokens in places 4 * group .. 4 * group + 3.
+  std::array<uint32_t, 4> NoiseOf(uint32_t group) const { return NoiseBits(row_, first_group_ + group); }
 
   void TryGroup(size_t begin, size_t end, float floor) {
     const float* logits = shape_.logits.data();
     const float highest = shape_.Scaled(*std::max_element(logits + begin, logits + end));
     if (Hopeless(highest, floor)) return;
-    const std::array<uint32_t, 4> noise = Noise(begin / 4);
-    if (highest + GumbelBound(*std::max_element(noise.begin(), noise.end())) < best_) return;
+    const std::array<uint32_t, 4> noise = NoiseOf(begin / 4);
+    if (highest + GumbelBound(*std::max_element(noise.begin(), noise.end())) < reach_) return;
     for (size_t id = begin; id < end; ++id) {
       const float scaled = shape_.Scaled(logits[id]);
       if (scaled >= floor) Try(id, scaled, noise[id - begin]);
     }
   }
 
-  void Try(int32_t id, float scaled, uint32_t noise) {
-    if (scaled + GumbelBound(noise) < best_) return;  // spares two logarithms
-    const double sum = scaled + GumbelNoise(noise);
-    if (sum > best_ || (sum == best_ && id < id_)) {
-      best_ = sum;
-      id_ = id;
-    }
+  void Try(int32_t id, float scaled, uint32_t bits) {
+    if (scaled + GumbelBound(bits) < reach_) return;  // spares two logarithms
+    const double noise = GumbelNoise(bits);
+    const Contender next{shape_.temperature * noise, shape_.logits[id], id};
+    if (!next.Beats(best_)) return;
+    best_ = next;
+    reach_ = scaled + noise - kSlack;
   }
 
   const Shape& shape_;
-  const std::array<uint32_t, 2> key_;
-  const uint32_t position_;
-  const uint32_t sample_index_;
-  double best_ = -std::numeric_limits<double>::infinity();
-  int32_t id_ = 0;
+  const DrawRow& row_;
+  const uint32_t first_group_;
+  Contender best_;
+  double reach_ = -std::numeric_limits<double>::infinity();  // what a better token's sum is no less than
 };
 
 int64_t Weight(const Shape& shape, int32_t id) {
@@ -125,7 +123,8 @@ std::span<int32_t> TopP(const Shape& shape, float top_p, std::span<int32_t> orde
 
 }  // namespace
 
-int32_t DrawToken(const DrawRow& row, std::span<const float> logits, Peak peak, const DrawScratch& scratch) {
+int32_t DrawToken(const DrawRow& row, std::span<const float> logits, Peak peak, const DrawScratch& scratch,
+                  int32_t first_id) {
   if (row.temperature == 0.0f || peak.value == -kInfinity) return peak.id;
   if (peak.value == kInfinity) {
     std::transform(logits.begin(), logits.end(), scratch.logits.begin(),
@@ -135,7 +134,7 @@ int32_t DrawToken(const DrawRow& row, std::span<const float> logits, Peak peak, 
   }
   const Shape shape{logits, peak.value, row.temperature};
   const float floor = row.min_p > 0.0f ? static_cast<float>(PortableLog(row.min_p)) : -kInfinity;
-  NoisyArgmax argmax(shape, row);
+  NoisyArgmax argmax(shape, row, first_id);
   argmax.Try(peak.id, floor);  // first: the higher the bar, the more tokens are skipped
   const int top_k = row.top_k < static_cast<int>(logits.size()) ? row.top_k : 0;
   if (top_k == 0 && row.top_p == 1.0f) {

@@ -315,25 +315,27 @@ struct AdjustLogitsArgs {
   const LogitBias* biases;
   const int32_t* bans;
   const uint32_t* history;  // [slots, vocab]
-  float* out;               // [num_rows, vocab]
+  float* out;               // row i at out + i * logits_stride
 };
 
-// Adds ids[i] to the history of rows[i].slot. Nothing for a negative slot, or a negative id.
+// Adds ids[i] to the history of rows[i].slot. Nothing for a negative slot, or an id outside of this part of
+// the vocabulary.
 struct RecordTokensArgs {
   const int32_t* ids;     // [num_rows]
   const AdjustRow* rows;  // [num_rows], slots unique
   int num_rows;
   int vocab;
-  uint32_t* history;  // [slots, vocab]
+  uint32_t* history;     // [slots, vocab]
+  int32_t first_id = 0;  // of the part
 };
 
 // How one token is drawn from one row of logits.
 struct DrawRow {
-  int32_t logits_row;
-  float temperature;  // 0: greedy
-  int32_t top_k;      // 0: off
-  float top_p;        // 1: off
-  float min_p;        // 0: off
+  int32_t logits_row;  // negative: none is, and no output
+  float temperature;   // 0: greedy
+  int32_t top_k;       // 0: off
+  float top_p;         // 1: off
+  float min_p;         // 0: off
   uint32_t seed_low;
   uint32_t seed_high;
   uint32_t sample_index;
@@ -341,16 +343,49 @@ struct DrawRow {
   int32_t is_adjusted = 0;  // 1: the logits are those of DrawArgs::adjusted
 };
 
-// ids[i] = the token drawn for rows[i] as kernels/draw.h defines it; -1 when one of its logits is NaN; 0 for
-// padding, which has a negative logits_row.
+// The best token of one part of the vocabulary. An id of -1: a logit of the part is NaN.
+struct Candidate {
+  int32_t id;
+  float logit;
+};
+
+// ids[i] = the token drawn for rows[i] as kernels/draw.h defines it; -1 when one of its logits is NaN.
+//
+// Or, from one part of the vocabulary: candidates[i] = the token that would be drawn if there were no other
+// part. A row with top-k, top-p or min-p (and a temperature) has no candidates: it is drawn whole. The
+// candidate of an empty part is its first id at minus infinity.
 struct DrawArgs {
   const float* logits;  // row r at logits + r * logits_stride
   int64_t logits_stride;
   int vocab;
   const DrawRow* rows;  // [num_rows]
   int num_rows;
-  int32_t* ids;                     // [num_rows]
-  const float* adjusted = nullptr;  // [num_rows, vocab]; may be null when no row is adjusted
+  int32_t* ids;  // [num_rows]; null: candidates are asked for
+  const float* adjusted =
+      nullptr;           // row i at adjusted + i * logits_stride; may be null when none is adjusted
+  int32_t first_id = 0;  // of the part; a multiple of 4, unless the part is empty
+  Candidate* candidates = nullptr;  // [num_rows], when ids is null
+};
+
+// ids[i] = the token of candidates[.., i] that Draw would have drawn for rows[i] from the whole vocabulary;
+// -1 when one of them is -1. Nothing for a row with a negative logits_row.
+struct PickArgs {
+  const Candidate* candidates;  // [num_parts, num_rows], of parts in ascending order of ids
+  int num_parts;
+  const DrawRow* rows;  // [num_rows]
+  int num_rows;
+  int32_t* ids;  // [num_rows]
+};
+
+// Row rows[i] of out = row i of all parts side by side, as far as its `width`.
+struct JoinPartsArgs {
+  const float* parts;  // [num_parts, num_rows, part_width]
+  int num_parts;
+  int part_width;
+  const int32_t* rows;  // [num_rows], unique
+  int num_rows;
+  int width;   // at most num_parts * part_width
+  float* out;  // [*, width]
 };
 
 // Whose log-probabilities are wanted from a row of logits.

@@ -26,7 +26,10 @@ absl::StatusOr<Shard> Shard::Make(const ModelConfig& config, int rank, int world
   shard.kv_head_begin = shard.head_begin / (config.num_attention_heads / kv_heads);
   shard.ffn = config.intermediate_size / world;
   shard.ffn_begin = rank * shard.ffn;
-  shard.vocab_stride = (config.vocab_size + world - 1) / world;
+  // A draw's noise comes in groups of four ids, and CUDA's products write rows a multiple of eight apart.
+  constexpr int kVocabMultiple = 8;
+  const int part = (config.vocab_size + world - 1) / world;
+  shard.vocab_stride = world == 1 ? part : (part + kVocabMultiple - 1) / kVocabMultiple * kVocabMultiple;
   shard.vocab_begin = std::min(rank * shard.vocab_stride, config.vocab_size);
   shard.vocab = std::min(shard.vocab_stride, config.vocab_size - shard.vocab_begin);
   shard.index_ranks = index_by_rows ? world : 1;

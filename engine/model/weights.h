@@ -26,10 +26,11 @@ struct Shard {
   int kv_head_begin = 0;
   int ffn = 0;
   int ffn_begin = 0;
-  int vocab = 0;  // rows of this rank; the last rank may hold fewer than the others
+  int vocab = 0;  // rows of this rank; the last ranks may hold fewer than the others, or none
   int vocab_begin = 0;
   int index_ranks = 1;   // the first so many ranks index: rank 0 all rows, or all ranks a part of them each
-  int vocab_stride = 0;  // rows of every rank but perhaps the last, and what a row of its logits takes
+  int vocab_stride = 0;  // rows of every rank but perhaps the last ones, and what a row of its logits takes; a
+                         // multiple of 8 with several ranks
 
   // Whether this rank holds index keys and the weights of indexers.
   bool indexes() const { return rank < index_ranks; }

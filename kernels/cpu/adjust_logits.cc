@@ -28,14 +28,15 @@ void Adjust(const AdjustLogitsArgs& args, const AdjustRow& row, float* out) {
 
 void AdjustLogits(const AdjustLogitsArgs& args, CpuStream& stream) {
   ForTasks(stream, args.num_rows, [&](int, int64_t i) {
-    if (args.rows[i].logits_row >= 0) Adjust(args, args.rows[i], args.out + i * args.vocab);
+    if (args.rows[i].logits_row >= 0) Adjust(args, args.rows[i], args.out + i * args.logits_stride);
   });
 }
 
 void RecordTokens(const RecordTokensArgs& args, CpuStream& stream) {
   for (int i = 0; i < args.num_rows; ++i) {
-    if (args.rows[i].slot < 0 || args.ids[i] < 0) continue;
-    uint32_t& word = args.history[int64_t{args.rows[i].slot} * args.vocab + args.ids[i]];
+    const int32_t place = args.ids[i] - args.first_id;
+    if (args.rows[i].slot < 0 || args.ids[i] < 0 || place < 0 || place >= args.vocab) continue;
+    uint32_t& word = args.history[int64_t{args.rows[i].slot} * args.vocab + place];
     word = Recorded(word);
   }
 }

@@ -140,6 +140,12 @@ void CpuBackend::AdjustLogits(const AdjustLogitsArgs& args, Stream& stream) {
 
 void CpuBackend::Draw(const DrawArgs& args, Stream& stream) { cpu::Draw(args, Cpu(stream)); }
 
+void CpuBackend::Pick(const PickArgs& args, Stream& stream) { cpu::Pick(args, Cpu(stream)); }
+
+void CpuBackend::JoinParts(const JoinPartsArgs& args, Stream& stream) {
+  cpu::JoinParts(args, Cpu(stream));
+}
+
 void CpuBackend::RecordTokens(const RecordTokensArgs& args, Stream& stream) {
   cpu::RecordTokens(args, Cpu(stream));
 }

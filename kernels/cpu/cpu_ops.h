@@ -63,6 +63,8 @@ void CopyBlocks(const CopyBlocksArgs& args, CpuStream& stream);
 void UpdateWords(const UpdateWordsArgs& args, CpuStream& stream);
 void AdjustLogits(const AdjustLogitsArgs& args, CpuStream& stream);
 void Draw(const DrawArgs& args, CpuStream& stream);
+void Pick(const PickArgs& args, CpuStream& stream);
+void JoinParts(const JoinPartsArgs& args, CpuStream& stream);
 void RecordTokens(const RecordTokensArgs& args, CpuStream& stream);
 void Logprobs(const LogprobsArgs& args, CpuStream& stream);
 

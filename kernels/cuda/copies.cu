@@ -1,4 +1,5 @@
-// The operations that only move: Embed, WriteKv, WriteIndexKeys, GatherRows, CopyBlocks, UpdateWords.
+// The operations that only move: Embed, WriteKv, WriteIndexKeys, GatherRows, JoinParts, CopyBlocks,
+// UpdateWords.
 //
 // Floor: bytes read and written at the speed of memory for prompt rows (WriteKv of 8192 tokens with 4 heads x
 // 128: 34 MB, 11 us); latency alone for the few rows of a decode step. A Word is what one thread moves at
@@ -103,6 +104,18 @@ __global__ void __launch_bounds__(kMaxThreads) GatherRowsKernel(GatherRowsArgs a
       static_cast<const Word*>(args.src)[args.rows[blockIdx.x] * row_words + WordOfRow()];
 }
 
+template <typename Word>
+__global__ void __launch_bounds__(kMaxThreads)
+    JoinPartsKernel(JoinPartsArgs args, int part_words, int64_t row_words) {
+  AllowNext();
+  WaitForPrevious();
+  const int word = WordOfRow();
+  if (word >= row_words) return;
+  const int64_t part_row = int64_t{word / part_words} * args.num_rows + blockIdx.x;
+  reinterpret_cast<Word*>(args.out)[args.rows[blockIdx.x] * row_words + word] =
+      reinterpret_cast<const Word*>(args.parts)[part_row * part_words + word % part_words];
+}
+
 // A row is a pair.
 __global__ void __launch_bounds__(kMaxThreads) CopyBlocksKernel(CopyBlocksArgs args, int64_t block_words) {
   AllowNext();
@@ -160,6 +173,15 @@ void GatherRows(const GatherRowsArgs& args, CudaStream& stream) {
   const int64_t row_words = args.row_bytes / (vectors ? sizeof(uint4) : sizeof(uint32_t));
   Launch(stream, "GatherRows", vectors ? GatherRowsKernel<uint4> : GatherRowsKernel<uint32_t>,
          ForRows(args.num_rows, row_words), args, row_words);
+}
+
+void JoinParts(const JoinPartsArgs& args, CudaStream& stream) {
+  constexpr int kFloats = sizeof(float4) / sizeof(float);
+  const bool vectors = args.part_width % kFloats == 0 && args.width % kFloats == 0;
+  const int floats = vectors ? kFloats : 1;
+  const int64_t row_words = args.width / floats;
+  Launch(stream, "JoinParts", vectors ? JoinPartsKernel<float4> : JoinPartsKernel<float>,
+         ForRows(args.num_rows, row_words), args, args.part_width / floats, row_words);
 }
 
 // A block is 64 tokens of at least one bf16 each, so it always consists of vectors.

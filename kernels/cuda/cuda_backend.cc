@@ -228,6 +228,12 @@ void CudaBackend::AdjustLogits(const AdjustLogitsArgs& args, Stream& stream) {
 
 void CudaBackend::Draw(const DrawArgs& args, Stream& stream) { cuda::Draw(args, Cuda(stream)); }
 
+void CudaBackend::Pick(const PickArgs& args, Stream& stream) { cuda::Pick(args, Cuda(stream)); }
+
+void CudaBackend::JoinParts(const JoinPartsArgs& args, Stream& stream) {
+  cuda::JoinParts(args, Cuda(stream));
+}
+
 void CudaBackend::RecordTokens(const RecordTokensArgs& args, Stream& stream) {
   cuda::RecordTokens(args, Cuda(stream));
 }

@@ -66,6 +66,8 @@ class CudaBackend final : public Backend {
   void UpdateWords(const UpdateWordsArgs& args, Stream& stream) override;
   void AdjustLogits(const AdjustLogitsArgs& args, Stream& stream) override;
   void Draw(const DrawArgs& args, Stream& stream) override;
+  void Pick(const PickArgs& args, Stream& stream) override;
+  void JoinParts(const JoinPartsArgs& args, Stream& stream) override;
   void RecordTokens(const RecordTokensArgs& args, Stream& stream) override;
   void Logprobs(const LogprobsArgs& args, Stream& stream) override;
 

@@ -31,6 +31,8 @@ void CopyBlocks(const CopyBlocksArgs& args, CudaStream& stream);
 void UpdateWords(const UpdateWordsArgs& args, CudaStream& stream);
 void AdjustLogits(const AdjustLogitsArgs& args, CudaStream& stream);
 void Draw(const DrawArgs& args, CudaStream& stream);
+void Pick(const PickArgs& args, CudaStream& stream);
+void JoinParts(const JoinPartsArgs& args, CudaStream& stream);
 void RecordTokens(const RecordTokensArgs& args, CudaStream& stream);
 void Logprobs(const LogprobsArgs& args, CudaStream& stream);
 

@@ -1,4 +1,5 @@
-// Draws a token for every row: rows [num_rows] of parameters, logits [*, vocab] fp32, to ids [num_rows].
+// Draws a token for every row: rows [num_rows] of parameters, logits [*, vocab] fp32, to ids [num_rows]; or a
+// candidate from one part of the vocabulary, and a token from the candidates of all parts.
 //
 // Floor: each row of logits is read once, num_rows * vocab * 4 bytes: 32 x 128256 is 16.4 MB, 5.5 us at
 // 2.99 TB/s. Greedy rows do nothing else. Philox costs about 20 wide multiplications a group of four tokens,
@@ -26,6 +27,8 @@
 #include <climits>
 #include <cmath>
 
+#include "base/check.h"
+#include "kernels/contender.h"
 #include "kernels/cuda/cuda_ops.h"
 #include "kernels/cuda/launch.cuh"
 #include "kernels/cuda/row_cluster.cuh"
@@ -40,15 +43,8 @@ constexpr int kBins = 256;
 
 // --- What clusters reduce ---
 
-// The best sum of logit and noise, ties to the lowest id.
-struct Winner {
-  double sum = -DBL_MAX;
-  float logit = -kInfinity;
-  int32_t id = INT_MAX;
-
-  __device__ Winner Join(const Winner& other) const {
-    return sum > other.sum || (sum == other.sum && id < other.id) ? *this : other;
-  }
+struct Winner : Contender {
+  __device__ Winner Join(const Winner& other) const { return other.Beats(*this) ? other : *this; }
 };
 
 struct Rank {
@@ -127,23 +123,16 @@ __device__ __forceinline__ float NoiseAtLeast(uint32_t bits) {
 // Called, not inlined: few tokens need it, and it is long.
 __device__ __noinline__ double ExactNoise(uint32_t bits) { return GumbelNoise(bits); }
 
-struct Noise {
-  std::array<uint32_t, 2> key;
-  uint32_t position;
-  uint32_t sample_index;
-
-  __device__ std::array<uint32_t, 4> Of(int group) const {
-    return Philox4x32({static_cast<uint32_t>(group), position, sample_index, 0}, key);
-  }
-};
-
 // What a draw is made from, for one row.
 struct Row {
   Slice slice;
   Shape shape;
-  Noise noise;
-  float floor;  // least scaled logit that min-p keeps
-  float reach;  // no more than the sum of the best token, which is always kept
+  const DrawRow& draw;
+  int first_group;  // of the part of the vocabulary
+  float floor;      // least scaled logit that min-p keeps
+  float reach;      // no more than the sum of the best token, which is always kept
+
+  __device__ std::array<uint32_t, 4> NoiseOf(int group) const { return NoiseBits(draw, first_group + group); }
 };
 
 // visit(token, scaled, bits) for those tokens of a group that lie before `limit` and whose sum may be `reach`
@@ -155,7 +144,7 @@ __device__ __forceinline__ void VisitGroup(const Row& row, int group, float4 x, 
   const float scaled_highest = row.shape.Scaled(highest);
   if (!limit.IsBehind(4 * group, highest) || scaled_highest < row.floor) return;
   if (scaled_highest + kMostNoise < reach) return;
-  const std::array<uint32_t, 4> bits = row.noise.Of(group);
+  const std::array<uint32_t, 4> bits = row.NoiseOf(group);
   const uint32_t most_bits = max(max(bits[0], bits[1]), max(bits[2], bits[3]));
   if (scaled_highest + NoiseAtMost(most_bits) < reach) return;
   const float logits[4] = {x.x, x.y, x.z, x.w};
@@ -192,10 +181,9 @@ __device__ Winner FindWinner(const Row& row, const Token& limit, ClusterJoin& jo
   if (most >= reach) {
     for (int i = threadIdx.x; i < slice.groups; i += kClusterThreads) {
       if (i != best && most_of_others < reach) continue;
-      VisitGroup(row, slice.first + i, slice.logits[i], limit, reach,
-                 [&](Token token, float scaled, uint32_t bits) {
-                   winner = winner.Join({scaled + ExactNoise(bits), token.logit, token.id});
-                 });
+      VisitGroup(row, slice.first + i, slice.logits[i], limit, reach, [&](Token token, float, uint32_t bits) {
+        winner = winner.Join({{row.shape.temperature * ExactNoise(bits), token.logit, token.id}});
+      });
     }
   }
   return join.OfCluster(winner);
@@ -312,16 +300,15 @@ __device__ void KeepInfinities(const Slice& slice) {
   }
 }
 
-// A lower bound of the best token's sum; it has the scaled logit 0.
-__device__ float ReachOf(int32_t id, const Noise& noise) {
-  const std::array<uint32_t, 4> bits = noise.Of(id / 4);
+// A lower bound of the best token's sum, which is its noise: its scaled logit is 0.
+__device__ float ReachOf(const std::array<uint32_t, 4>& bits, int32_t id) {
   const uint32_t first = id % 2 == 0 ? bits[0] : bits[1];
   const uint32_t second = id % 2 == 0 ? bits[2] : bits[3];
   return NoiseAtLeast(id % 4 < 2 ? first : second);
 }
 
-__device__ int32_t DrawFrom(const Row& row, int top_k, float top_p, Histograms& histograms,
-                            ClusterJoin& join) {
+__device__ Winner DrawFrom(const Row& row, int top_k, float top_p, Histograms& histograms,
+                           ClusterJoin& join) {
   Token limit;
   int64_t most = LLONG_MAX, goal = LLONG_MAX;  // what is better than the token drawn counts and weighs less
   if (top_k > 0) {
@@ -336,10 +323,10 @@ __device__ int32_t DrawFrom(const Row& row, int top_k, float top_p, Histograms& 
   }
   while (true) {
     const Winner winner = FindWinner(row, limit, join);
-    if (most == LLONG_MAX && goal == LLONG_MAX) return winner.id;
+    if (most == LLONG_MAX && goal == LLONG_MAX) return winner;
     limit = {winner.logit, winner.id};
     const Rank better = join.OfCluster(RankOf(limit, row.slice, row.shape, goal < LLONG_MAX));
-    if (better.count < most && better.weight < goal) return winner.id;
+    if (better.count < most && better.weight < goal) return winner;
   }
 }
 
@@ -354,34 +341,66 @@ __global__ void __launch_bounds__(kClusterThreads, 3) DrawKernel(const DrawArgs 
   ClusterJoin join(join_memory);
   WaitForPrevious();
   const int i = blockIdx.x / kClusterBlocks;
-  const bool writes = ClusterRank() == 0 && threadIdx.x == 0;
   const DrawRow row = args.rows[i];
-  if (row.logits_row < 0) {
-    if (writes) args.ids[i] = 0;
-    return;
-  }
+  if (row.logits_row < 0) return;
   const Slice slice = SliceOf(args.vocab, shared);
-  const float* logits = row.is_adjusted != 0 ? args.adjusted + int64_t{i} * args.vocab
+  const float* logits = row.is_adjusted != 0 ? args.adjusted + i * args.logits_stride
                                              : args.logits + row.logits_row * args.logits_stride;
   const Highest highest = join.OfCluster(Load(logits, args.vocab, slice));
-  int32_t id = highest.nan != 0 ? -1 : highest.id;
-  if (highest.nan == 0 && row.temperature != 0.0f && highest.logit > -kInfinity) {
+  Candidate drawn{args.first_id + highest.id, highest.logit};
+  if (highest.nan != 0) {
+    drawn.id = -1;
+  } else if (row.temperature != 0.0f && highest.logit > -kInfinity) {
     const bool infinite = highest.logit == kInfinity;
     if (infinite) KeepInfinities(slice);
-    const Noise noise{{row.seed_low, row.seed_high}, row.output_position, row.sample_index};
     const float floor = row.min_p > 0.0f ? static_cast<float>(PortableLog(row.min_p)) : -kInfinity;
-    id = DrawFrom(
-        {slice, {infinite ? 0.0f : highest.logit, row.temperature}, noise, floor, ReachOf(highest.id, noise)},
-        row.top_k < args.vocab ? row.top_k : 0, row.top_p, histograms, join);
+    Row from{slice, {infinite ? 0.0f : highest.logit, row.temperature}, row, args.first_id / 4, floor, 0.0f};
+    from.reach = ReachOf(from.NoiseOf(highest.id / 4), highest.id);
+    const Winner winner = DrawFrom(from, row.top_k < args.vocab ? row.top_k : 0, row.top_p, histograms, join);
+    drawn = {args.first_id + winner.id, infinite ? kInfinity : winner.logit};
   }
-  if (writes) args.ids[i] = id;
+  if (ClusterRank() == 0 && threadIdx.x == 0) {
+    if (args.ids != nullptr) {
+      args.ids[i] = drawn.id;
+    } else {
+      args.candidates[i] = drawn;
+    }
+  }
   ClusterBarrier();  // no block leaves while another may still read its bins
+}
+
+// --- The parts of a vocabulary ---
+
+constexpr int kPickThreads = 64;
+
+__global__ void __launch_bounds__(kPickThreads) PickKernel(const PickArgs args) {
+  AllowNext();
+  WaitForPrevious();
+  const int i = blockIdx.x * kPickThreads + threadIdx.x;
+  if (i >= args.num_rows) return;
+  const DrawRow row = args.rows[i];
+  if (row.logits_row < 0) return;
+  Contender best;
+  bool nan = false;
+  for (int part = 0; part < args.num_parts; ++part) {
+    const Candidate candidate = args.candidates[int64_t{part} * args.num_rows + i];
+    nan |= candidate.id < 0;
+    const Contender next = ContenderOf(row, candidate);
+    if (next.Beats(best)) best = next;
+  }
+  args.ids[i] = nan ? -1 : best.id;
 }
 
 }  // namespace
 
 void Draw(const DrawArgs& args, CudaStream& stream) {
+  YOIO_CHECK(args.first_id % 4 == 0 || args.vocab == 0) << "first id " << args.first_id;
   Launch(stream, "Draw", DrawKernel, ClusterForRows(args.num_rows, args.vocab), args);
+}
+
+void Pick(const PickArgs& args, CudaStream& stream) {
+  const unsigned blocks = (args.num_rows + kPickThreads - 1) / kPickThreads;
+  Launch(stream, "Pick", PickKernel, {blocks, kPickThreads}, args);
 }
 
 }  // namespace yoio::kernels::cuda

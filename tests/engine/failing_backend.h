@@ -102,6 +102,10 @@ class FailingBackend : public kernels::Backend {
     inner_->AdjustLogits(args, stream);
   }
   void Draw(const kernels::DrawArgs& args, Stream& stream) override { inner_->Draw(args, stream); }
+  void Pick(const kernels::PickArgs& args, Stream& stream) override { inner_->Pick(args, stream); }
+  void JoinParts(const kernels::JoinPartsArgs& args, Stream& stream) override {
+    inner_->JoinParts(args, stream);
+  }
   void RecordTokens(const kernels::RecordTokensArgs& args, Stream& stream) override {
     inner_->RecordTokens(args, stream);
   }

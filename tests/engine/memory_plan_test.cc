@@ -119,6 +119,34 @@ TEST(MemoryPlanTest, RanksShareEverythingButTheIndexKeys) {
   EXPECT_EQ(shared.threads, 4) << "one for each rank at least";
 }
 
+TEST(MemoryPlanTest, TheRankWithTheLeastRoomDecides) {
+  EngineOptions options = Options(0);
+  options.tensor_parallel_size = 2;
+  const auto blocks = [&](std::vector<int64_t> available) {
+    const auto sizing = PlanMemory(options, Micro(), Cpu(std::move(available)));
+    EXPECT_TRUE(sizing.ok()) << sizing.status();
+    return sizing->cache.num_blocks;
+  };
+  constexpr int64_t kMuch = int64_t{1} << 30, kLittle = 4 << 20;
+  const int32_t most = blocks({kMuch, kMuch});
+  EXPECT_EQ(most, 4 * 4096 / 64) << "this model is small";
+  const int32_t first = blocks({kLittle, kMuch}), second = blocks({kMuch, kLittle});
+  EXPECT_LT(second, most);
+  EXPECT_LT(first, second) << "rank 0 has the index keys to carry too";
+  EXPECT_EQ(blocks({kLittle, kLittle}), first);
+  options.index_sharding = IndexSharding::kRows;
+  EXPECT_LT(blocks({kMuch, kLittle}), second) << "all carry them";
+}
+
+TEST(MemoryPlanTest, ARankWithoutRoomIsNamed) {
+  EngineOptions options = Options(0);
+  options.tensor_parallel_size = 2;
+  const auto sizing = PlanMemory(options, Micro(), Cpu({int64_t{1} << 30, 1000}));
+  EXPECT_EQ(sizing.status().code(), absl::StatusCode::kResourceExhausted);
+  EXPECT_THAT(std::string(sizing.status().message()), testing::StartsWith("rank 1 of 2 needs "));
+  EXPECT_THAT(std::string(sizing.status().message()), HasSubstr("only 1000 bytes"));
+}
+
 TEST(MemoryPlanTest, WorldSizesThatDoNotDivideTheModel) {
   EngineOptions options = Options(int64_t{1} << 30);
   options.tensor_parallel_size = 3;

@@ -173,20 +173,42 @@ TEST_P(AdjustLogitsTest, ADrawReadsWhatIsAdjusted) {
     row.is_adjusted = is_adjusted;
     return row;
   };
-  const DeviceArray<float> logits = Upload<float>({1, 2, 3, 6, 5, 4});
-  const DeviceArray<float> adjusted = Upload<float>({9, 9, 9, 0, 7, 0, 0, 0, 7, 9, 9, 9});
+  const DeviceArray<float> logits = Upload<float>({1, 2, 3, 9, 6, 5, 4, 9});
+  const DeviceArray<float> adjusted = Upload<float>({9, 9, 9, 9, 0, 7, 0, 9, 0, 0, 7, 9, 9, 9, 9, 9});
   const DeviceArray<DrawRow> rows =
       Upload<DrawRow>({greedy(1, 0), greedy(1, 1), greedy(0, 1), greedy(-1, 1)});
   const DeviceArray<int32_t> ids = Poisoned<int32_t>(4);
   backend().Draw({.logits = logits.data(),
-                  .logits_stride = 3,
+                  .logits_stride = 4,
                   .vocab = 3,
                   .rows = rows.data(),
                   .num_rows = 4,
                   .ids = ids.data(),
                   .adjusted = adjusted.data()},
                  stream());
-  EXPECT_EQ(ids.Read(), (std::vector<int32_t>{0, 1, 2, 0}));
+  const std::vector<int32_t> drawn = ids.Read();
+  EXPECT_EQ((std::vector<int32_t>(drawn.begin(), drawn.end() - 1)), (std::vector<int32_t>{0, 1, 2}));
+  EXPECT_TRUE(IsPoison(drawn.back()));
+}
+
+TEST_P(AdjustLogitsTest, RowsLieAStrideApart) {
+  const DeviceArray<float> logits = Upload<float>({9, 9, 9, 9, 4, 3, 9, 9});
+  const DeviceArray<AdjustRow> rows = Upload<AdjustRow>({Nothing(1), Nothing(-1), Nothing(1)});
+  const DeviceArray<float> out = Poisoned<float>(12);
+  backend().AdjustLogits({.logits = logits.data(),
+                          .logits_stride = 4,
+                          .vocab = 2,
+                          .rows = rows.data(),
+                          .num_rows = 3,
+                          .biases = nullptr,
+                          .bans = nullptr,
+                          .history = nullptr,
+                          .out = out.data()},
+                         stream());
+  std::vector<float> expected(12, PoisonValue<float>());
+  expected[0] = expected[8] = 4;
+  expected[1] = expected[9] = 3;
+  EXPECT_TRUE(SameBits(out.Read(), expected));
 }
 
 TEST_P(AdjustLogitsTest, RecordsWhatWasDrawn) {
@@ -219,6 +241,24 @@ TEST_P(AdjustLogitsTest, RecordsWhatWasDrawn) {
     }
   }
   EXPECT_TRUE(SameBits(device_history.Read(), history));
+}
+
+TEST_P(AdjustLogitsTest, EachPartRecordsItsOwn) {
+  const DeviceArray<int32_t> ids = Upload<int32_t>({7, 8, 10, 11, -1});
+  std::vector<AdjustRow> rows(5, Nothing());
+  for (int i = 0; i < 5; ++i) rows[i].slot = i;
+  const DeviceArray<AdjustRow> device_rows = Upload(rows);
+  const DeviceArray<uint32_t> history = Upload(std::vector<uint32_t>(5 * 3));
+  backend().RecordTokens({.ids = ids.data(),
+                          .rows = device_rows.data(),
+                          .num_rows = 5,
+                          .vocab = 3,
+                          .history = history.data(),
+                          .first_id = 8},
+                         stream());
+  std::vector<uint32_t> expected(5 * 3);
+  expected[1 * 3 + 0] = expected[2 * 3 + 2] = kSeenBit + 1;
+  EXPECT_TRUE(SameBits(history.Read(), expected));
 }
 
 YOIO_TEST_ON_BACKENDS(AdjustLogitsTest);

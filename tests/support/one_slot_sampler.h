@@ -41,6 +41,8 @@ inline std::vector<float> LogOf(std::vector<double> probabilities) {
   return logits;
 }
 
+inline Shard WholeVocabulary(int vocab) { return {.vocab = vocab, .vocab_begin = 0, .vocab_stride = vocab}; }
+
 // A sampler and its device, for plans of any number of rows that fit into one tile.
 class SamplerRunner {
  public:
@@ -50,6 +52,8 @@ class SamplerRunner {
     stream_ = Value(backend_->NewStream(1));
     sampler_ = Value(Sampler::Create({.backend = backend_.get(),
                                       .stream = stream_.get(),
+                                      .comm = nullptr,
+                                      .shard = WholeVocabulary(vocab),
                                       .vocab = vocab,
                                       .max_sequences = max_sequences,
                                       .max_output_rows = max_output_rows}));
@@ -64,8 +68,8 @@ class SamplerRunner {
     const kernels::Buffer device_ids = Value(backend_->Allocate(ids_bytes));
     backend_->CopyToDevice(device_logits.data(), logits.data(), logits_bytes, *stream_);
     YOIO_CHECK(sampler_->Begin(plan, step_).ok());
-    sampler_->Read(0, num_rows, device_logits.As<float>(), device_ids.As<int32_t>());
-    sampler_->End(step_);
+    YOIO_CHECK(sampler_->Read(0, num_rows, device_logits.As<float>(), device_ids.As<int32_t>()).ok());
+    YOIO_CHECK(sampler_->End(step_, device_ids.As<int32_t>()).ok());
     std::vector<int32_t> ids(plan.samples.size());
     backend_->CopyToHost(ids.data(), device_ids.data(), ids_bytes, *stream_);
     const absl::Status status = backend_->Synchronize(*stream_);
