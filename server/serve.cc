@@ -19,7 +19,7 @@ namespace {
 
 // After the engine has drained, streams have only their last messages to send.
 constexpr Duration kFinishGrace = std::chrono::seconds(5);
-constexpr Duration kFailedGrace = std::chrono::seconds(1);
+constexpr Duration kFailedGrace = std::chrono::milliseconds(500);
 
 // The listeners that are open while the engine loads; either may be null. They outlive the engine.
 struct EarlyListeners {
