@@ -152,7 +152,7 @@ class Engine {
   virtual const MemoryPlan& memory() const = 0;
   virtual Load load() const = 0;
 
-  // OK while the engine can serve; the error that ended it otherwise.
+  // OK while the engine can serve; what ended it otherwise, with the evidence: for the log, not for callers.
   virtual absl::Status health() const = 0;
 
   // Refuses new requests with UNAVAILABLE and returns when the live ones have ended, or with

@@ -2,7 +2,6 @@
 
 #include <algorithm>
 #include <cmath>
-#include <cstdio>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
@@ -392,12 +391,14 @@ void EngineImpl::PublishLoad() {
 
 void EngineImpl::Die(absl::Status status) {
   dead_ = true;
-  std::fprintf(stderr, "yoio engine failed: %s\n", status.ToString().c_str());
   const absl::Status failure = WithReason(absl::StatusCode::kUnavailable, kReasonEngineFailed,
                                           "the engine has failed; this server will restart");
   {
     MutexLock lock(mutex_);
-    if (health_.ok()) health_ = failure;
+    if (health_.ok()) {
+      health_ =
+          WithReason(absl::StatusCode::kUnavailable, kReasonEngineFailed, std::string(status.message()));
+    }
   }
   registry_.Close(failure);
   refusal_ = failure;
