@@ -1,6 +1,8 @@
 """Starts an engine of several processes: a leader, who takes the calls, and its followers."""
 
 import contextlib
+import itertools
+import os
 import socket
 import time
 
@@ -12,11 +14,17 @@ TEXT = "A process that has terminated is a zombie until its parent waits for it.
 STEP_TIMEOUT = 3
 
 
+# Below those that the kernel gives to connections: nobody takes one between two starts of a server. Each process of
+# tests begins elsewhere.
+_ports = itertools.count(20000 + os.getpid() * 16 % 10000)
+
+
 def free_address():
-    """A loopback address that was free a moment ago."""
-    with socket.socket() as taken:
-        taken.bind(("127.0.0.1", 0))
-        return f"127.0.0.1:{taken.getsockname()[1]}"
+    """A loopback address that nobody listens on."""
+    for port in _ports:
+        with socket.socket() as trial, contextlib.suppress(OSError):
+            trial.bind(("127.0.0.1", port))
+            return f"127.0.0.1:{port}"
 
 
 def flags_of(node, token_file, nodes=2, ranks=2):
