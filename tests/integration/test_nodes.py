@@ -24,6 +24,8 @@ from yoio_server import Answer, Server, health_pb2, request
 SERVING = health_pb2.HealthCheckResponse.SERVING
 # What takes no time of its own: a connection that closes, a process that leaves.
 SOON = 5
+# With the last messages to callers, and their connections.
+DRAINED = 20
 # When a process that says nothing is given up: keepalive time and timeout of the follower link.
 KEEPALIVE = 15
 
@@ -56,8 +58,9 @@ def test_two_processes_say_what_one_says(token_file, ranks):
     with group(token_file, ranks=ranks) as (leader, follower):
         assert ids_of_all(leader) == expected
         assert readiness(follower) == SERVING and readiness(follower, "liveness") == SERVING
+        leader.channel.close()
         leader.process.terminate()
-        assert (exit_code(leader, SOON), exit_code(follower, SOON)) == (0, 0)
+        assert (exit_code(leader, DRAINED), exit_code(follower, SOON)) == (0, 0)
 
 
 def test_a_drain_finishes_what_runs_on_both(token_file):
@@ -68,7 +71,7 @@ def test_a_drain_finishes_what_runs_on_both(token_file):
         leader.process.terminate()
         answer = Answer(events + list(stream))
         assert answer.summary.usage.completion_tokens == 300
-        assert (exit_code(leader, SOON), exit_code(follower, SOON)) == (0, 0)
+        assert (exit_code(leader, DRAINED), exit_code(follower, SOON)) == (0, 0)
 
 
 def test_a_second_signal_ends_a_follower_and_with_it_the_engine(token_file):
@@ -99,6 +102,15 @@ def test_a_killed_follower_of_an_idle_leader(token_file):
     with group(token_file) as (leader, follower):
         follower.process.kill()
         assert exit_code(leader, SOON) == 2
+
+
+def test_a_killed_follower_of_three(token_file):
+    with group(token_file, nodes=4, ranks=4) as (leader, *followers):
+        streams = start_streams(leader)
+        followers[1].process.kill()
+        expect_failed_streams(streams, SOON)
+        for survivor in (leader, followers[0], followers[2]):
+            assert exit_code(survivor, SOON) == 2
 
 
 def test_a_killed_leader(token_file):

@@ -59,17 +59,22 @@ class Follower(Process):
 
 
 @contextlib.contextmanager
-def group(token_file, *flags, ranks=2, listen="127.0.0.1:0", followers_listen="127.0.0.1:0"):
-    """A leader and one follower that serve."""
-    leader = Leader(token_file, *flags, ranks=ranks, listen=listen, followers_listen=followers_listen)
-    follower = Follower(token_file, leader.followers_address(), ranks=ranks)
+def group(token_file, *flags, nodes=2, ranks=2, **addresses):
+    """A leader and its followers that serve."""
+    leader = Leader(token_file, *flags, nodes=nodes, ranks=ranks, **addresses)
+    address = leader.followers_address()
+    followers = [
+        Follower(token_file, address, node=node, nodes=nodes, ranks=ranks) for node in range(1, nodes)
+    ]
     try:
-        with follower, leader:  # a follower ends after its leader
-            yield leader, follower
+        with contextlib.ExitStack() as stack:
+            for process in (*followers, leader):  # followers end after their leader
+                stack.enter_context(process)
+            yield leader, *followers
     finally:
-        for process in (leader.process, follower.process):
-            process.kill()
-            process.wait()
+        for process in (leader, *followers):
+            process.process.kill()
+            process.process.wait()
 
 
 def readiness(process, service=""):
