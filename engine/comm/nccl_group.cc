@@ -109,16 +109,21 @@ absl::Status NcclGroup::Meet() {
   {
     MutexLock lock(mutex_);
     comms_.resize(num_members());
-    YOIO_RETURN_IF_ERROR(ToStatus(ncclGroupStart(), "ncclGroupStart"));
-    for (int member = 0; member < num_members(); ++member) {
-      YOIO_RETURN_IF_ERROR(ToStatus(cudaSetDevice(device(member)), "cudaSetDevice"));
-      YOIO_RETURN_IF_ERROR(
-          ToStatus(ncclCommInitRankConfig(&comms_[member], world(), id, first_rank() + member, &config),
-                   "ncclCommInitRankConfig"));
-    }
-    YOIO_RETURN_IF_ERROR(ToStatus(ncclGroupEnd(), "ncclGroupEnd"));
+    YOIO_RETURN_IF_ERROR(CallForAll("ncclCommInitRankConfig", [&](int member) {
+      return ncclCommInitRankConfig(&comms_[member], world(), id, first_rank() + member, &config);
+    }));
   }
   return AwaitAll();
+}
+
+absl::Status NcclGroup::CallForAll(const char* what, absl::FunctionRef<ncclResult_t(int)> call) {
+  ncclResult_t first = ncclGroupStart();
+  for (int member = 0; member < num_members() && first == ncclSuccess; ++member) {
+    first = cudaSetDevice(device(member)) == cudaSuccess ? call(member) : ncclUnhandledCudaError;
+    if (first == ncclInProgress) first = ncclSuccess;
+  }
+  const ncclResult_t end = ncclGroupEnd();  // whatever failed: until then this thread's calls are collected
+  return ToStatus(first == ncclSuccess ? end : first, what);
 }
 
 absl::Status NcclGroup::AwaitAll() {
@@ -175,14 +180,11 @@ absl::Status NcclGroup::ExchangeBytes(std::span<const std::byte> mine, std::span
   }
   {
     MutexLock lock(mutex_);
-    YOIO_RETURN_IF_ERROR(ToStatus(ncclGroupStart(), "ncclGroupStart"));
-    for (int member = 0; member < num_members(); ++member) {
+    YOIO_RETURN_IF_ERROR(CallForAll("ncclAllGather", [&](int member) {
       std::byte* data = couriers[member]->data();
-      YOIO_RETURN_IF_ERROR(ToStatus(ncclAllGather(data + (first_rank() + member) * bytes, data, bytes,
-                                                  ncclUint8, comms_[member], couriers[member]->stream()),
-                                    "ncclAllGather"));
-    }
-    YOIO_RETURN_IF_ERROR(ToStatus(ncclGroupEnd(), "ncclGroupEnd"));
+      return ncclAllGather(data + (first_rank() + member) * bytes, data, bytes, ncclUint8, comms_[member],
+                           couriers[member]->stream());
+    }));
   }
   YOIO_RETURN_IF_ERROR(AwaitAll());
   for (const std::unique_ptr<Courier>& courier : couriers) {

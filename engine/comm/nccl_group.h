@@ -72,6 +72,8 @@ class NcclGroup {
   explicit NcclGroup(const Options& options) : options_(options) {}
   absl::Status Meet();
   absl::Status ExchangeBytes(std::span<const std::byte> mine, std::span<std::byte> all);
+  // call(member) for all of them together, each on its device.
+  absl::Status CallForAll(const char* what, absl::FunctionRef<ncclResult_t(int)> call);
   // Waits for what NCCL does in the background for all members.
   absl::Status AwaitAll();
   // The state of a member, ncclInProgress included.
