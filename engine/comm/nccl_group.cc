@@ -18,22 +18,34 @@ namespace {
 using kernels::cuda::ToStatus;
 
 constexpr Duration kPollInterval = std::chrono::microseconds(100);  // while a group starts
+// How long an abort lets a member queue what it has begun. It takes a tenth of a millisecond.
+constexpr Duration kPatience = std::chrono::milliseconds(100);
 
-// NVLink multicast stays off, whatever the environment says: it is a resource of the switch that all GPUs of
-// a host share, other tenants' too, and a process that dies with it can put them out of service. A step gains
-// nothing from it: what it sends is short. Before the first call of NCCL, which reads it once.
-void KeepMulticastOff() {
-  static const int failed = setenv("NCCL_NVLS_ENABLE", "0", /*overwrite=*/1);
-  YOIO_CHECK_EQ(failed, 0);
+// What holds for every group, whatever the environment says. Before the first call of NCCL, which reads it.
+//   - NVLink multicast stays off: it is a resource of the switch that all GPUs of a host share, other
+//   tenants'
+//     too, and a process that dies with it can put them out of service. A step gains nothing from it: what it
+//     sends is short.
+//   - Ranks connect when they meet, and not in the first collective: queueing one then waits for no other
+//   rank.
+void SetEnvironment() {
+  static const bool is_set = setenv("NCCL_NVLS_ENABLE", "0", /*overwrite=*/1) == 0 &&
+                             setenv("NCCL_RUNTIME_CONNECT", "0", /*overwrite=*/1) == 0;
+  YOIO_CHECK(is_set);
+}
+
+// Of what NCCL does in the background for `comm`, too.
+ncclResult_t StateOf(ncclComm_t comm) {
+  ncclResult_t state = ncclSuccess;
+  const ncclResult_t asked = ncclCommGetAsyncError(comm, &state);
+  return asked == ncclSuccess ? state : asked;
 }
 
 absl::Status ToStatus(ncclResult_t result, const char* what) {
+  if (result == ncclSuccess || result == ncclInProgress) return absl::OkStatus();
   const std::string message =
       absl::StrCat(what, ": NCCL: ", ncclGetErrorString(result), "; ", ncclGetLastError(nullptr));
   switch (result) {
-    case ncclSuccess:
-    case ncclInProgress:
-      return absl::OkStatus();
     case ncclSystemError:
     case ncclRemoteError:
       return absl::UnavailableError(message);
@@ -44,8 +56,10 @@ absl::Status ToStatus(ncclResult_t result, const char* what) {
   }
 }
 
+}  // namespace
+
 // A stream, and memory for what goes through it once.
-class Courier {
+class NcclGroup::Courier {
  public:
   static absl::StatusOr<std::unique_ptr<Courier>> Create(int device, size_t bytes) {
     YOIO_RETURN_IF_ERROR(ToStatus(cudaSetDevice(device), "cudaSetDevice"));
@@ -68,10 +82,8 @@ class Courier {
   void* data_ = nullptr;
 };
 
-}  // namespace
-
 absl::StatusOr<std::string> NewNcclTicket() {
-  KeepMulticastOff();
+  SetEnvironment();
   ncclUniqueId id;
   YOIO_RETURN_IF_ERROR(ToStatus(ncclGetUniqueId(&id), "ncclGetUniqueId"));
   return std::string(id.internal, sizeof(id.internal));
@@ -95,30 +107,35 @@ absl::StatusOr<std::unique_ptr<NcclGroup>> NcclGroup::Join(const Options& option
 }
 
 NcclGroup::~NcclGroup() {
-  MutexLock lock(mutex_);
   for (std::thread& thread : aborting_) thread.join();
-  for (ncclComm_t comm : comms_) ncclCommDestroy(comm);
+  MutexLock lock(mutex_);
+  for (const Member& member : members_) ncclCommDestroy(member.comm);  // nothing when aborted
 }
 
 absl::Status NcclGroup::Meet() {
-  KeepMulticastOff();
+  SetEnvironment();
   ncclUniqueId id;
   std::memcpy(id.internal, options_.ticket.data(), sizeof(id.internal));
   ncclConfig_t config = NCCL_CONFIG_INITIALIZER;
   config.blocking = 0;
   {
     MutexLock lock(mutex_);
-    comms_.resize(num_members());
-    YOIO_RETURN_IF_ERROR(ToStatus(ncclGroupStart(), "ncclGroupStart"));
-    for (int member = 0; member < num_members(); ++member) {
-      YOIO_RETURN_IF_ERROR(ToStatus(cudaSetDevice(device(member)), "cudaSetDevice"));
-      YOIO_RETURN_IF_ERROR(
-          ToStatus(ncclCommInitRankConfig(&comms_[member], world(), id, first_rank() + member, &config),
-                   "ncclCommInitRankConfig"));
-    }
-    YOIO_RETURN_IF_ERROR(ToStatus(ncclGroupEnd(), "ncclGroupEnd"));
+    members_.resize(num_members());
+    YOIO_RETURN_IF_ERROR(CallForAll("ncclCommInitRankConfig", [&](int member) {
+      return ncclCommInitRankConfig(&members_[member].comm, world(), id, first_rank() + member, &config);
+    }));
   }
   return AwaitAll();
+}
+
+absl::Status NcclGroup::CallForAll(const char* what, absl::FunctionRef<ncclResult_t(int)> call) {
+  ncclResult_t first = ncclGroupStart();
+  for (int member = 0; member < num_members() && first == ncclSuccess; ++member) {
+    first = cudaSetDevice(device(member)) == cudaSuccess ? call(member) : ncclUnhandledCudaError;
+    if (first == ncclInProgress) first = ncclSuccess;
+  }
+  const ncclResult_t end = ncclGroupEnd();  // whatever failed: until then this thread's calls are collected
+  return ToStatus(first == ncclSuccess ? end : first, what);
 }
 
 absl::Status NcclGroup::AwaitAll() {
@@ -127,9 +144,7 @@ absl::Status NcclGroup::AwaitAll() {
     if (state == ncclSuccess) {
       ++member;
     } else if (Clock::now() > options_.deadline) {
-      return absl::DeadlineExceededError(
-          absl::StrCat("NCCL group of ", world(), " ranks: not all others have come to meet ranks ",
-                       first_rank(), " to ", first_rank() + num_members() - 1, " in time"));
+      return Late();
     } else {
       std::this_thread::sleep_for(kPollInterval);
     }
@@ -137,12 +152,17 @@ absl::Status NcclGroup::AwaitAll() {
   return absl::OkStatus();
 }
 
+absl::Status NcclGroup::Late() const {
+  return absl::DeadlineExceededError(
+      absl::StrCat("NCCL group of ", world(), " ranks: not all others have come to meet ranks ", first_rank(),
+                   " to ", first_rank() + num_members() - 1, " in time"));
+}
+
 absl::StatusOr<ncclResult_t> NcclGroup::State(int member) {
   MutexLock lock(mutex_);
   if (!abort_status_.ok()) return abort_status_;
-  if (comms_.empty()) return ncclSuccess;  // a world of one
-  ncclResult_t state = ncclSuccess;
-  YOIO_RETURN_IF_ERROR(ToStatus(ncclCommGetAsyncError(comms_[member], &state), "ncclCommGetAsyncError"));
+  if (world() == 1) return ncclSuccess;
+  const ncclResult_t state = StateOf(members_[member].comm);
   YOIO_RETURN_IF_ERROR(ToStatus(state, "a collective"));
   return state;
 }
@@ -152,21 +172,34 @@ absl::Status NcclGroup::Queue(int member, absl::FunctionRef<ncclResult_t(ncclCom
   {
     MutexLock lock(mutex_);
     if (!abort_status_.ok()) return abort_status_;
-    if (comms_.empty()) return absl::OkStatus();  // a world of one: the result is there
-    state = call(comms_[member]);
-    YOIO_RETURN_IF_ERROR(ToStatus(state, "a collective"));
+    if (world() == 1) return absl::OkStatus();  // the result is there
+    members_[member].is_queueing = true;
+    state = call(members_[member].comm);
   }
+  // To the end, even if the group is aborted meanwhile: until then NCCL works on the caller's stream.
   while (state == ncclInProgress) {
     std::this_thread::yield();
-    YOIO_ASSIGN_OR_RETURN(state, State(member));
+    MutexLock lock(mutex_);
+    ncclComm_t comm = members_[member].comm;
+    state = comm != nullptr ? StateOf(comm) : ncclSuccess;
   }
-  return absl::OkStatus();
+  MutexLock lock(mutex_);
+  members_[member].is_queueing = false;
+  queued_.NotifyAll();
+  return abort_status_.ok() ? ToStatus(state, "a collective") : abort_status_;
 }
 
 absl::Status NcclGroup::ExchangeBytes(std::span<const std::byte> mine, std::span<std::byte> all) {
+  std::vector<std::unique_ptr<Courier>> couriers;
+  const absl::Status status = SendAndFetch(mine, all, couriers);
+  if (!status.ok()) Abort(status);  // before the couriers end, which wait for their streams
+  return status;
+}
+
+absl::Status NcclGroup::SendAndFetch(std::span<const std::byte> mine, std::span<std::byte> all,
+                                     std::vector<std::unique_ptr<Courier>>& couriers) {
   const size_t bytes = all.size() / world();
   YOIO_CHECK_EQ(mine.size(), bytes * num_members());
-  std::vector<std::unique_ptr<Courier>> couriers;
   for (int member = 0; member < num_members(); ++member) {
     YOIO_ASSIGN_OR_RETURN(couriers.emplace_back(), Courier::Create(device(member), all.size()));
     YOIO_RETURN_IF_ERROR(ToStatus(cudaMemcpy(couriers[member]->data() + (first_rank() + member) * bytes,
@@ -175,21 +208,17 @@ absl::Status NcclGroup::ExchangeBytes(std::span<const std::byte> mine, std::span
   }
   {
     MutexLock lock(mutex_);
-    YOIO_RETURN_IF_ERROR(ToStatus(ncclGroupStart(), "ncclGroupStart"));
-    for (int member = 0; member < num_members(); ++member) {
+    YOIO_RETURN_IF_ERROR(CallForAll("ncclAllGather", [&](int member) {
       std::byte* data = couriers[member]->data();
-      YOIO_RETURN_IF_ERROR(ToStatus(ncclAllGather(data + (first_rank() + member) * bytes, data, bytes,
-                                                  ncclUint8, comms_[member], couriers[member]->stream()),
-                                    "ncclAllGather"));
-    }
-    YOIO_RETURN_IF_ERROR(ToStatus(ncclGroupEnd(), "ncclGroupEnd"));
+      return ncclAllGather(data + (first_rank() + member) * bytes, data, bytes, ncclUint8,
+                           members_[member].comm, couriers[member]->stream());
+    }));
   }
   YOIO_RETURN_IF_ERROR(AwaitAll());
   for (const std::unique_ptr<Courier>& courier : couriers) {
     cudaError_t error = cudaErrorNotReady;
     while ((error = cudaStreamQuery(courier->stream())) == cudaErrorNotReady) {
-      if (Clock::now() > options_.deadline)
-        return absl::DeadlineExceededError("a rank has gone at the start");
+      if (Clock::now() > options_.deadline) return Late();
       std::this_thread::sleep_for(kPollInterval);
     }
     YOIO_RETURN_IF_ERROR(ToStatus(error, "the first exchange"));
@@ -208,12 +237,19 @@ void NcclGroup::Abort(absl::Status status) {
   if (abort_word_.data() != nullptr) {
     std::atomic_ref<uint32_t>(*abort_word_.As<uint32_t>()).store(1, std::memory_order_relaxed);
   }
-  // Nobody else calls NCCL with these any more. ncclCommAbort first tells the kernels to leave, then waits:
-  // for what NCCL does in the background, and for kernels and graphs. That may in turn wait for a kernel of
-  // another member, so all are told at once; and a caller cannot wait.
-  for (ncclComm_t comm : std::exchange(comms_, {})) {
-    aborting_.emplace_back([comm] { ncclCommAbort(comm); });
+  // One waits for what the other holds, so all end at once; and a caller cannot wait for them.
+  for (Member& member : members_) aborting_.emplace_back([this, &member] { End(member); });
+}
+
+void NcclGroup::End(Member& member) {
+  ncclComm_t comm = nullptr;
+  {
+    MutexLock lock(mutex_);
+    const TimePoint patience = Clock::now() + kPatience;
+    while (member.is_queueing && Clock::now() < patience) queued_.WaitUntil(mutex_, patience);
+    comm = std::exchange(member.comm, nullptr);  // nobody else calls NCCL with it any more
   }
+  ncclCommAbort(comm);  // first tells the kernels to leave, then waits for them, and for graphs
 }
 
 }  // namespace yoio

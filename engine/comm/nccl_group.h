@@ -53,7 +53,8 @@ class NcclGroup {
   absl::Status Queue(int member, absl::FunctionRef<ncclResult_t(ncclComm_t)> call);
 
   // `all` = what every rank of the group brings, in rank order; `mine` is that of this process's. Blocks
-  // until the deadline of Join at the latest. By one thread, before any collective was queued.
+  // until the deadline of Join at the latest; an error has aborted the group. By one thread, before any
+  // collective was queued.
   template <typename T>
   absl::StatusOr<std::vector<T>> Exchange(std::span<const T> mine) {
     std::vector<T> all(world());
@@ -71,18 +72,32 @@ class NcclGroup {
  private:
   explicit NcclGroup(const Options& options) : options_(options) {}
   absl::Status Meet();
+  class Courier;
+  struct Member {
+    ncclComm_t comm = nullptr;  // null once aborted
+    bool is_queueing = false;   // its thread is in Queue
+  };
+
   absl::Status ExchangeBytes(std::span<const std::byte> mine, std::span<std::byte> all);
+  absl::Status SendAndFetch(std::span<const std::byte> mine, std::span<std::byte> all,
+                            std::vector<std::unique_ptr<Courier>>& couriers);
+  // What is left of an abort, on a thread of its own.
+  void End(Member& member);
+  // call(member) for all of them together, each on its device.
+  absl::Status CallForAll(const char* what, absl::FunctionRef<ncclResult_t(int)> call);
   // Waits for what NCCL does in the background for all members.
   absl::Status AwaitAll();
+  absl::Status Late() const;
   // The state of a member, ncclInProgress included.
   absl::StatusOr<ncclResult_t> State(int member);
 
   const Options options_;
   kernels::Buffer abort_word_;
   Mutex mutex_;  // held while NCCL is called, which is never for long
-  std::vector<ncclComm_t> comms_ ABSL_GUARDED_BY(mutex_);  // empty once aborted
+  CondVar queued_;
+  std::vector<Member> members_ ABSL_GUARDED_BY(mutex_);
   absl::Status abort_status_ ABSL_GUARDED_BY(mutex_);
-  std::vector<std::thread> aborting_ ABSL_GUARDED_BY(mutex_);  // a thread a member
+  std::vector<std::thread> aborting_;  // a thread a member; started by the one Abort that counts
 };
 
 }  // namespace yoio
