@@ -221,8 +221,8 @@ std::vector<float> RunCrowd(const HarnessOptions& options, const Golden& golden)
   Piece drawn = piece(2, 5, 1, {0});
   drawn.generated = true;
   for (const auto& pieces :
-       {std::vector{piece(0, 0, 150, {149}), piece(1, 0, 200, {110, 199}), piece(2, 0, 5, {})},
-        std::vector{piece(0, 150, 150, {3}), piece(1, 200, 200, {110, 199}), drawn}}) {
+       {std::vector{piece(0, 0, 150, {149}), piece(1, 0, 250, {110, 249}), piece(2, 0, 5, {})},
+        std::vector{piece(0, 150, 150, {3}), piece(1, 250, 150, {110, 149}), drawn}}) {
     const auto output = harness->Run(pieces);
     YOIO_CHECK(output.ok()) << output.status().ToString();
     logits.insert(logits.end(), output->logits.begin(), output->logits.end());
