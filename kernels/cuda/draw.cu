@@ -23,7 +23,6 @@
 // temperature 1 11 / 23, top-p 0.95 20 / 40, top-k 50 13 / 22, both 17 / 32; 4 to 8 more for 32 rows out of
 // L2. The worst seen are 32 rows of equal logits, whose ties leave all of top-k to rejection: 180 with
 // top-k 50, 380 with top-k 1000 and top-p 0.9.
-#include <cfloat>
 #include <climits>
 #include <cmath>
 
