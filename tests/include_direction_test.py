@@ -21,7 +21,7 @@ LADDER = {
 # Headers of a library -> the paths that may include them.
 LIBRARIES = {
     r"(grpc|grpcpp|google/protobuf)/": ("proto/", "server/", "client/", "bench/", "tests/"),
-    r"(cuda\w*|cublas\w*)\.h$": ("kernels/cuda/", "engine/comm/nccl"),
+    r"(cuda\w*|cublas\w*)\.h$": ("kernels/cuda/", "engine/comm/nccl", "tests/kernels/cuda/"),
     r"nccl\.h$": ("kernels/cuda/", "engine/comm/nccl", "bench/comm_bench.cc"),
     r"cblas\.h$": ("kernels/cpu/", "bench/"),
     r"hwy/": ("kernels/cpu/", "tests/support/"),

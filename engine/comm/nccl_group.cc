@@ -28,12 +28,10 @@ void KeepMulticastOff() {
 }
 
 absl::Status ToStatus(ncclResult_t result, const char* what) {
+  if (result == ncclSuccess || result == ncclInProgress) return absl::OkStatus();
   const std::string message =
       absl::StrCat(what, ": NCCL: ", ncclGetErrorString(result), "; ", ncclGetLastError(nullptr));
   switch (result) {
-    case ncclSuccess:
-    case ncclInProgress:
-      return absl::OkStatus();
     case ncclSystemError:
     case ncclRemoteError:
       return absl::UnavailableError(message);
@@ -44,8 +42,10 @@ absl::Status ToStatus(ncclResult_t result, const char* what) {
   }
 }
 
+}  // namespace
+
 // A stream, and memory for what goes through it once.
-class Courier {
+class NcclGroup::Courier {
  public:
   static absl::StatusOr<std::unique_ptr<Courier>> Create(int device, size_t bytes) {
     YOIO_RETURN_IF_ERROR(ToStatus(cudaSetDevice(device), "cudaSetDevice"));
@@ -67,8 +67,6 @@ class Courier {
   cudaStream_t stream_ = nullptr;
   void* data_ = nullptr;
 };
-
-}  // namespace
 
 absl::StatusOr<std::string> NewNcclTicket() {
   KeepMulticastOff();
@@ -109,16 +107,21 @@ absl::Status NcclGroup::Meet() {
   {
     MutexLock lock(mutex_);
     comms_.resize(num_members());
-    YOIO_RETURN_IF_ERROR(ToStatus(ncclGroupStart(), "ncclGroupStart"));
-    for (int member = 0; member < num_members(); ++member) {
-      YOIO_RETURN_IF_ERROR(ToStatus(cudaSetDevice(device(member)), "cudaSetDevice"));
-      YOIO_RETURN_IF_ERROR(
-          ToStatus(ncclCommInitRankConfig(&comms_[member], world(), id, first_rank() + member, &config),
-                   "ncclCommInitRankConfig"));
-    }
-    YOIO_RETURN_IF_ERROR(ToStatus(ncclGroupEnd(), "ncclGroupEnd"));
+    YOIO_RETURN_IF_ERROR(CallForAll("ncclCommInitRankConfig", [&](int member) {
+      return ncclCommInitRankConfig(&comms_[member], world(), id, first_rank() + member, &config);
+    }));
   }
   return AwaitAll();
+}
+
+absl::Status NcclGroup::CallForAll(const char* what, absl::FunctionRef<ncclResult_t(int)> call) {
+  ncclResult_t first = ncclGroupStart();
+  for (int member = 0; member < num_members() && first == ncclSuccess; ++member) {
+    first = cudaSetDevice(device(member)) == cudaSuccess ? call(member) : ncclUnhandledCudaError;
+    if (first == ncclInProgress) first = ncclSuccess;
+  }
+  const ncclResult_t end = ncclGroupEnd();  // whatever failed: until then this thread's calls are collected
+  return ToStatus(first == ncclSuccess ? end : first, what);
 }
 
 absl::Status NcclGroup::AwaitAll() {
@@ -127,14 +130,18 @@ absl::Status NcclGroup::AwaitAll() {
     if (state == ncclSuccess) {
       ++member;
     } else if (Clock::now() > options_.deadline) {
-      return absl::DeadlineExceededError(
-          absl::StrCat("NCCL group of ", world(), " ranks: not all others have come to meet ranks ",
-                       first_rank(), " to ", first_rank() + num_members() - 1, " in time"));
+      return Late();
     } else {
       std::this_thread::sleep_for(kPollInterval);
     }
   }
   return absl::OkStatus();
+}
+
+absl::Status NcclGroup::Late() const {
+  return absl::DeadlineExceededError(
+      absl::StrCat("NCCL group of ", world(), " ranks: not all others have come to meet ranks ", first_rank(),
+                   " to ", first_rank() + num_members() - 1, " in time"));
 }
 
 absl::StatusOr<ncclResult_t> NcclGroup::State(int member) {
@@ -164,9 +171,16 @@ absl::Status NcclGroup::Queue(int member, absl::FunctionRef<ncclResult_t(ncclCom
 }
 
 absl::Status NcclGroup::ExchangeBytes(std::span<const std::byte> mine, std::span<std::byte> all) {
+  std::vector<std::unique_ptr<Courier>> couriers;
+  const absl::Status status = SendAndFetch(mine, all, couriers);
+  if (!status.ok()) Abort(status);  // before the couriers end, which wait for their streams
+  return status;
+}
+
+absl::Status NcclGroup::SendAndFetch(std::span<const std::byte> mine, std::span<std::byte> all,
+                                     std::vector<std::unique_ptr<Courier>>& couriers) {
   const size_t bytes = all.size() / world();
   YOIO_CHECK_EQ(mine.size(), bytes * num_members());
-  std::vector<std::unique_ptr<Courier>> couriers;
   for (int member = 0; member < num_members(); ++member) {
     YOIO_ASSIGN_OR_RETURN(couriers.emplace_back(), Courier::Create(device(member), all.size()));
     YOIO_RETURN_IF_ERROR(ToStatus(cudaMemcpy(couriers[member]->data() + (first_rank() + member) * bytes,
@@ -175,21 +189,17 @@ absl::Status NcclGroup::ExchangeBytes(std::span<const std::byte> mine, std::span
   }
   {
     MutexLock lock(mutex_);
-    YOIO_RETURN_IF_ERROR(ToStatus(ncclGroupStart(), "ncclGroupStart"));
-    for (int member = 0; member < num_members(); ++member) {
+    YOIO_RETURN_IF_ERROR(CallForAll("ncclAllGather", [&](int member) {
       std::byte* data = couriers[member]->data();
-      YOIO_RETURN_IF_ERROR(ToStatus(ncclAllGather(data + (first_rank() + member) * bytes, data, bytes,
-                                                  ncclUint8, comms_[member], couriers[member]->stream()),
-                                    "ncclAllGather"));
-    }
-    YOIO_RETURN_IF_ERROR(ToStatus(ncclGroupEnd(), "ncclGroupEnd"));
+      return ncclAllGather(data + (first_rank() + member) * bytes, data, bytes, ncclUint8, comms_[member],
+                           couriers[member]->stream());
+    }));
   }
   YOIO_RETURN_IF_ERROR(AwaitAll());
   for (const std::unique_ptr<Courier>& courier : couriers) {
     cudaError_t error = cudaErrorNotReady;
     while ((error = cudaStreamQuery(courier->stream())) == cudaErrorNotReady) {
-      if (Clock::now() > options_.deadline)
-        return absl::DeadlineExceededError("a rank has gone at the start");
+      if (Clock::now() > options_.deadline) return Late();
       std::this_thread::sleep_for(kPollInterval);
     }
     YOIO_RETURN_IF_ERROR(ToStatus(error, "the first exchange"));

@@ -53,7 +53,8 @@ class NcclGroup {
   absl::Status Queue(int member, absl::FunctionRef<ncclResult_t(ncclComm_t)> call);
 
   // `all` = what every rank of the group brings, in rank order; `mine` is that of this process's. Blocks
-  // until the deadline of Join at the latest. By one thread, before any collective was queued.
+  // until the deadline of Join at the latest; an error has aborted the group. By one thread, before any
+  // collective was queued.
   template <typename T>
   absl::StatusOr<std::vector<T>> Exchange(std::span<const T> mine) {
     std::vector<T> all(world());
@@ -71,9 +72,16 @@ class NcclGroup {
  private:
   explicit NcclGroup(const Options& options) : options_(options) {}
   absl::Status Meet();
+  class Courier;
+
   absl::Status ExchangeBytes(std::span<const std::byte> mine, std::span<std::byte> all);
+  absl::Status SendAndFetch(std::span<const std::byte> mine, std::span<std::byte> all,
+                            std::vector<std::unique_ptr<Courier>>& couriers);
+  // call(member) for all of them together, each on its device.
+  absl::Status CallForAll(const char* what, absl::FunctionRef<ncclResult_t(int)> call);
   // Waits for what NCCL does in the background for all members.
   absl::Status AwaitAll();
+  absl::Status Late() const;
   // The state of a member, ncclInProgress included.
   absl::StatusOr<ncclResult_t> State(int member);
 
