@@ -43,6 +43,7 @@ absl::Status ModelHarness::Meet() {
   if (group.kind != CommunicatorKind::kLocal) {
     YOIO_ASSIGN_OR_RETURN(rendezvous, MakeRendezvous(group.kind, /*host=*/""));
     group.ticket = rendezvous->ticket();
+    group.rendezvous = rendezvous.get();
   }
   YOIO_ASSIGN_OR_RETURN(comms_, MakeCommunicators(group, backends));
   return absl::OkStatus();

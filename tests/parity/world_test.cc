@@ -210,6 +210,38 @@ TEST_P(WorldGoldenTest, TiledPromptsKeepTheirBits) {
   }
 }
 
+// Two steps of three sequences; the first tile of rows ends inside the second of them.
+std::vector<float> RunCrowd(const HarnessOptions& options, const Golden& golden) {
+  auto harness = MakeHarness(options);
+  std::vector<float> logits;
+  const auto piece = [&](int32_t slot, int32_t start, int32_t count, std::vector<int32_t> outputs) {
+    const auto begin = golden.tokens.begin() + start;
+    return Piece{.slot = slot, .start = start, .ids = {begin, begin + count}, .outputs = std::move(outputs)};
+  };
+  Piece drawn = piece(2, 5, 1, {0});
+  drawn.generated = true;
+  for (const auto& pieces :
+       {std::vector{piece(0, 0, 150, {149}), piece(1, 0, 250, {110, 249}), piece(2, 0, 5, {})},
+        std::vector{piece(0, 150, 150, {3}), piece(1, 250, 150, {110, 149}), drawn}}) {
+    const auto output = harness->Run(pieces);
+    YOIO_CHECK(output.ok()) << output.status().ToString();
+    logits.insert(logits.end(), output->logits.begin(), output->logits.end());
+  }
+  return logits;
+}
+
+TEST_P(WorldGoldenTest, TilesMayDivideASequence) {
+  if (on_cuda()) GTEST_SKIP() << "a library multiplies prompt rows as suits their number";
+  for (const char* name : {"micro", "micro_gqa"}) {
+    SCOPED_TRACE(name);
+    const Golden golden(name);
+    HarnessOptions options = Ranks(golden.dir);
+    const std::vector<float> expected = RunCrowd(options, golden);
+    options.min_tiled_tokens = 1;
+    EXPECT_TRUE(SameBits(RunCrowd(options, golden), expected));
+  }
+}
+
 INSTANTIATE_TEST_SUITE_P(Groups, WorldGoldenTest, ::testing::ValuesIn(kGroups),
                          [](const auto& info) { return GroupName(info.param); });
 
