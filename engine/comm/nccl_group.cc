@@ -19,11 +19,18 @@ using kernels::cuda::ToStatus;
 
 constexpr Duration kPollInterval = std::chrono::microseconds(100);  // while a group starts
 
-// NVLink multicast stays off, whatever the environment says: it is a resource of the switch that all GPUs of
-// a host share, other tenants' too, and a process that dies with it can put them out of service. A step gains
-// nothing from it: what it sends is short. Before the first call of NCCL, which reads it once.
-void KeepMulticastOff() {
-  static const int failed = setenv("NCCL_NVLS_ENABLE", "0", /*overwrite=*/1);
+// What NCCL reads once, before its first call, whatever the environment says.
+//
+// NVLink multicast stays off: it is a resource of the switch that all GPUs of a host share, other tenants'
+// too, and a process that dies with it can put them out of service. A step gains nothing from it: what it
+// sends is short.
+//
+// So does the support for collectives inside and outside of graphs that run at the same time: on a rank none
+// begins before the one before it has ended, because streams wait for each other. It would surround each
+// collective with events, 18 us of a decode step and 2 ms of a step of 8192 prompt tokens.
+void SetNcclUp() {
+  static const int failed = setenv("NCCL_NVLS_ENABLE", "0", /*overwrite=*/1) |
+                            setenv("NCCL_GRAPH_MIXING_SUPPORT", "0", /*overwrite=*/1);
   YOIO_CHECK_EQ(failed, 0);
 }
 
@@ -69,7 +76,7 @@ class NcclGroup::Courier {
 };
 
 absl::StatusOr<std::string> NewNcclTicket() {
-  KeepMulticastOff();
+  SetNcclUp();
   ncclUniqueId id;
   YOIO_RETURN_IF_ERROR(ToStatus(ncclGetUniqueId(&id), "ncclGetUniqueId"));
   return std::string(id.internal, sizeof(id.internal));
@@ -99,7 +106,7 @@ NcclGroup::~NcclGroup() {
 }
 
 absl::Status NcclGroup::Meet() {
-  KeepMulticastOff();
+  SetNcclUp();
   ncclUniqueId id;
   std::memcpy(id.internal, options_.ticket.data(), sizeof(id.internal));
   ncclConfig_t config = NCCL_CONFIG_INITIALIZER;
