@@ -5,6 +5,7 @@
 #include <vector>
 
 #include "base/check.h"
+#include "base/status.h"
 #include "engine/model/activations.h"
 
 namespace yoio::bench {
@@ -18,15 +19,6 @@ int64_t TokensRead(const ModelPlan& plan, const Layer& layer, int context) {
   if (window > 0) return std::min(window, context);
   if (layer.indexer >= 0) return std::min(plan.indexers[layer.indexer].top_k, context);
   return context;
-}
-
-std::vector<kernels::DrawRow> GreedyRows(int count) {
-  std::vector<kernels::DrawRow> rows(count, kernels::DrawRow{});
-  for (int i = 0; i < count; ++i) {
-    rows[i].logits_row = i % kLogitsTile;
-    rows[i].top_p = 1.0f;
-  }
-  return rows;
 }
 
 double MatrixBytes(const kernels::Matrix& matrix) {
@@ -45,18 +37,25 @@ int64_t StepRank::Bytes(const StepShape& shape, const Shard& shard, kernels::DTy
          geometry.num_blocks * BytesPerBlock(shape.config, shard, type) +
          geometry.max_sequences * BytesPerRing(shape.config, shard, type) +
          Activations::Bytes(shape.config, shard, shape.limits,
-                            geometry.max_blocks_per_sequence * kBlockTokens, type);
+                            geometry.max_blocks_per_sequence * kBlockTokens, type) +
+         Sampler::Bytes(shard, shape.config.vocab_size, geometry.max_sequences, shape.limits.max_output_rows);
 }
 
 StepRank::StepRank(Lab& lab, Communicator& comm, const StepShape& shape)
     : lab_(lab),
-      comm_(comm),
       shape_(shape),
       shard_(Must(Shard::Make(shape.config, comm.rank(), comm.world(), shape.index_by_rows))),
       weights_(Must(Weights::Dummy(shape.config, shard_, /*seed=*/1, lab.backend(), lab.stream(), nullptr))),
       cache_(Must(KvCache::Create(shape.config, shard_, shape.geometry, lab.backend()))),
       samples_(lab.Upload(std::vector<int32_t>(shape.geometry.max_sequences, 1))),
-      draws_(lab.Upload(GreedyRows(shape.geometry.max_sequences))) {
+      sampler_(Must(Sampler::Create({.backend = &lab.backend(),
+                                     .stream = &lab.stream(),
+                                     .comm = &comm,
+                                     .shard = shard_,
+                                     .vocab = shape.config.vocab_size,
+                                     .max_sequences = shape.geometry.max_sequences,
+                                     .max_output_rows = shape.limits.max_output_rows}))) {
+  for (int i = 0; i < shape.limits.depth; ++i) sampling_.push_back(Must(sampler_->NewStep()));
   FillCache();
   model_ = std::make_unique<Model>(ModelParts{.config = &shape.config,
                                               .shard = shard_,
@@ -81,19 +80,18 @@ void StepRank::FillCache() {
 }
 
 void StepRank::Run(const StepPlan& plan) {
-  absl::Status status = model_->Forward(plan, [&](int first_row, int num_rows, const float* logits) {
-    lab_.backend().Draw({.logits = logits,
-                         .logits_stride = shard_.vocab_stride,
-                         .vocab = shard_.vocab,
-                         .rows = draws_.As<kernels::DrawRow>() + first_row,
-                         .num_rows = num_rows,
-                         .ids = samples_.As<int32_t>() + first_row},
-                        lab_.stream());
-    return absl::OkStatus();
-  });
-  status.Update(comm_.Broadcast({samples_.As<std::byte>(), plan.output_tokens.size() * sizeof(int32_t)},
-                                /*root=*/0, lab_.stream()));
+  const absl::Status status = Queue(plan);
   YOIO_CHECK(status.ok()) << status.ToString();
+}
+
+absl::Status StepRank::Queue(const StepPlan& plan) {
+  Sampler::Step& sampling = sampling_[next_++ % sampling_.size()];
+  int32_t* const ids = samples_.As<int32_t>();
+  YOIO_RETURN_IF_ERROR(sampler_->Begin(plan, sampling));
+  YOIO_RETURN_IF_ERROR(model_->Forward(plan, [&](int first_row, int num_rows, const float* logits) {
+    return sampler_->Read(first_row, num_rows, logits, ids);
+  }));
+  return sampler_->End(sampling, ids);
 }
 
 double StepRank::DecodeBytes(int context, int batch) const {

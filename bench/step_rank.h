@@ -4,11 +4,13 @@
 
 #include <cstdint>
 #include <memory>
+#include <vector>
 
 #include "bench/lab.h"
 #include "engine/checkpoint/config.h"
 #include "engine/comm/communicator.h"
 #include "engine/model/model.h"
+#include "engine/sampler.h"
 #include "kernels/backend.h"
 
 namespace yoio::bench {
@@ -30,7 +32,8 @@ class StepRank {
   // All ranks at the same time: what they record holds collectives.
   StepRank(Lab& lab, Communicator& comm, const StepShape& shape);
 
-  // Queues a step; each of its output rows draws the token that the next step may name.
+  // Queues a step, with what a worker queues to draw its tokens. At most limits.depth of them before the
+  // device is waited for.
   void Run(const StepPlan& plan);
 
   // Bytes that this rank must read in a decode step.
@@ -44,16 +47,19 @@ class StepRank {
   double KvBytesPerRing() const;
 
  private:
-  double KvBytes(bool in_window) const;
+  absl::Status Queue(const StepPlan& plan);
   void FillCache();
+  double KvBytes(bool in_window) const;
 
   Lab& lab_;
-  Communicator& comm_;
   const StepShape& shape_;
   const Shard shard_;
   std::unique_ptr<Weights> weights_;
   std::unique_ptr<KvCache> cache_;
-  kernels::Buffer samples_, draws_;
+  kernels::Buffer samples_;  // the ids of the last step
+  std::unique_ptr<Sampler> sampler_;
+  std::vector<Sampler::Step> sampling_;  // [limits.depth]
+  size_t next_ = 0;                      // which of them
   std::unique_ptr<Model> model_;
 };
 

@@ -27,6 +27,16 @@ CacheGeometry Geometry(const ModelConfig& config, const Scale& scale) {
           .ring_tokens = CacheGeometry::RingTokens(config.plan)};
 }
 
+// Of the slot and the output row of that number.
+SampleRow GreedySample(int number) {
+  return {.output_row = number,
+          .slot = number,
+          .sample_index = 0,
+          .output_position = 0,
+          .logprob = false,
+          .top_n = 0};
+}
+
 // A GPU holds one rank, of which rank 0 is the largest; a CPU holds all.
 absl::Status CheckRoom(RankLabs& labs, const StepShape& shape) {
   kernels::Backend& backend = labs.lab(0).backend();
@@ -118,7 +128,11 @@ double StepRunner::PrefillSeconds(int begin, int end, int chunk) {
 
 // Sequences get their slots and blocks in the first step of a measurement, not in the ones that are timed.
 void StepRunner::Admit(StepPlan& plan, int slot, int tokens) {
-  plan.admitted.push_back({.slot = slot, .sampling = {}, .stop_ids = {}, .prompt_ids = {}, .output_ids = {}});
+  plan.admitted.push_back({.slot = slot,
+                           .sampling = {.temperature = 0.0f, .logit_bias = {}},
+                           .stop_ids = {},
+                           .prompt_ids = {},
+                           .output_ids = {}});
   plan.sequences.back().new_block_begin = static_cast<int32_t>(plan.new_blocks.size());
   plan.sequences.back().new_block_count = BlocksFor(tokens);
   // Neighbours in a sequence are no neighbours in memory.
@@ -139,6 +153,7 @@ StepPlan StepRunner::DecodePlan(int context, int batch, bool first) {
     plan.token_ids.push_back(-1 - i);
     plan.positions.push_back(context - 1);
     plan.output_tokens.push_back(i);
+    plan.samples.push_back(GreedySample(i));
   }
   return plan;
 }
@@ -153,7 +168,10 @@ StepPlan StepRunner::PromptPlan(int start, int count, bool first, bool last) {
     plan.positions.push_back(start + i);
   }
   plan.num_prompt_tokens = count;
-  if (last) plan.output_tokens = {count - 1};
+  if (last) {
+    plan.output_tokens = {count - 1};
+    plan.samples = {GreedySample(0)};
+  }
   return plan;
 }
 
