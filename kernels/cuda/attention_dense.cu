@@ -132,6 +132,7 @@ class RowWalk {
   int sharers_ = 0, steps_ = 0;
 };
 
+// Stages and their barriers, in shared memory.
 struct DenseRing {
   __device__ uint32_t Full(int stage) const { return barriers + stage * 8; }
   __device__ uint32_t Empty(int stage) const { return barriers + (kDenseStages + stage) * 8; }
@@ -141,10 +142,11 @@ struct DenseRing {
   uint32_t barriers;
 };
 
+// What the copying warp does, ahead of the others by as many steps as there are stages.
 template <int kHeads>
 __device__ void CopySteps(const PagedTokens& source, const CUtensorMap& map, RowWalk walk, int kv_head,
                           const DenseRing& ring) {
-  constexpr int kAhead = 32;
+  constexpr int kAhead = 32;  // steps whose cache blocks are looked up together
   const int lane = threadIdx.x % 32;
   const uint64_t once = EvictFirst();
   RingPlace place;
@@ -165,6 +167,7 @@ __device__ void CopySteps(const PagedTokens& source, const CUtensorMap& map, Row
   }
 }
 
+// What each of the other warps does with its tile of every stage.
 template <int kHeads>
 __device__ void ComputeSteps(const Problem& problem, RowWalk walk, int kv_head, const DenseRing& ring) {
   const int warp = threadIdx.x / 32, lane = threadIdx.x % 32;
@@ -177,11 +180,11 @@ __device__ void ComputeSteps(const Problem& problem, RowWalk walk, int kv_head, 
     sums.Clear();
     for (int step = 0; step < walk.steps(); ++step) {
       Wait(ring.Full(place.stage), place.parity);
-      const typename Stage<kHeads>::WarpTile keys = {ring.Stage(place.stage), head, tile * kTile};
+      const typename Stage<kHeads>::WarpTile own = {ring.Stage(place.stage), head, tile * kTile};
       const int valid = walk.loaded.count - walk.Token(step) - tile * kTile;
-      const Weights weights = WeighTile(keys, valid, problem.scale, lane, queries);
+      const Weights weights = WeighTile(own, valid, problem.scale, lane, queries);
       sums.Rescale(max(sums.maximum[0], weights.maximum[0]), max(sums.maximum[1], weights.maximum[1]));
-      sums.template AddTile<false>(keys, 0, lane, weights, valid);
+      sums.template AddTile<false>(own, 0, lane, weights, valid);
       __syncwarp();
       if (lane == 0) Arrive(ring.Empty(place.stage));
       place.Advance(kDenseStages);
