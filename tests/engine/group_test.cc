@@ -30,6 +30,7 @@ struct Shape {
   int nnodes;
   int ranks_per_node;
   int depth;
+  IndexSharding index_sharding = IndexSharding::kRank0;
 };
 
 class GroupTest : public testing::TestWithParam<Shape> {
@@ -38,6 +39,7 @@ class GroupTest : public testing::TestWithParam<Shape> {
     EngineOptions options = GroupOptionsFor(GetParam().nnodes, GetParam().ranks_per_node);
     options.pipeline_depth = GetParam().depth;
     options.max_step_tokens = 64;
+    options.index_sharding = GetParam().index_sharding;
     return options;
   }
 
@@ -56,10 +58,13 @@ class GroupTest : public testing::TestWithParam<Shape> {
   std::vector<std::unique_ptr<FollowerThread>> followers_;
 };
 INSTANTIATE_TEST_SUITE_P(Shapes, GroupTest,
-                         testing::Values(Shape{2, 1, 1}, Shape{2, 1, 2}, Shape{2, 2, 1}, Shape{4, 1, 2}),
+                         testing::Values(Shape{2, 1, 1}, Shape{2, 1, 2}, Shape{2, 2, 1}, Shape{4, 1, 2},
+                                         Shape{2, 1, 1, IndexSharding::kRows},
+                                         Shape{2, 2, 2, IndexSharding::kRows}),
                          [](const auto& info) {
+                           const bool by_rows = info.param.index_sharding == IndexSharding::kRows;
                            return absl::StrCat(info.param.nnodes, "x", info.param.ranks_per_node, "Depth",
-                                               info.param.depth);
+                                               info.param.depth, by_rows ? "ByRows" : "");
                          });
 
 // Every feature that concerns ranks: penalties, several choices, noise, log-probabilities, prompt scores.
@@ -77,6 +82,7 @@ TEST_P(GroupTest, TheSameTokensAsInOneProcess) {
   constexpr int kKinds = 6;
   EngineOptions alone = Options();
   alone.nnodes = 1;
+  alone.index_sharding = IndexSharding::kRank0;
   std::vector<StreamOutput> expected;
   {
     const auto engine = MakeEngine(alone);
