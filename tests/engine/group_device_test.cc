@@ -77,6 +77,22 @@ Request RequestOfKind(int kind) {
   return request;
 }
 
+// Long prompts side by side; `check_index` fails a step in which the ranks' indexes differ.
+TEST_F(GroupDeviceTest, RanksThatIndexByRows) {
+  EngineOptions options = OnGpus(1, 2);
+  options.index_sharding = IndexSharding::kRows;
+  const auto engine = MakeEngine(options);
+  std::vector<std::shared_ptr<Call>> calls;
+  for (int i = 0; i < 16; ++i)
+    calls.push_back(Submit(*engine, IdsRequest(absl::StrCat(i), 200 + 17 * i, 60, i)));
+  for (const auto& call : calls) {
+    const StreamOutput output = call->Wait();
+    EXPECT_EQ(output.end, absl::OkStatus());
+    EXPECT_EQ(output.choices[0].tokens.size(), 60u);
+  }
+  ExpectAllReturned(*engine);
+}
+
 TEST_F(GroupDeviceTest, TwoProcessesSayWhatOneSays) {
   std::vector<StreamOutput> expected;
   {
