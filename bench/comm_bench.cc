@@ -36,7 +36,7 @@ constexpr int kProbeCalls = 20;
 constexpr int kMostCalls = 400;
 constexpr int kReplays = 25;
 constexpr size_t kMostBytes = size_t{64} << 20;
-constexpr int kMostHidden = 4096, kMostRows = 2048;
+constexpr int kMostHidden = 4096, kMostRows = 8192;
 
 template <typename T>
 T Must(absl::StatusOr<T> value) {
@@ -128,7 +128,7 @@ std::vector<Case> Cases(int world) {
          }});
   }
   for (const int hidden : {4096, 2560}) {
-    for (const int rows : {1, 2, 4, 8, 16, 32, 48, 64, 128, 256, 512, 1024, 2048}) {
+    for (const int rows : {1, 2, 4, 8, 16, 32, 48, 64, 128, 256, 512, 1024, 2048, 8192}) {
       const std::string place = absl::StrCat("/", world, "/", rows, "x", hidden);
       const double sent = 2 * share * rows * hidden * 2;
       cases.push_back({"all-reduce-norm" + place, sent, [=](Rank& rank) {
