@@ -63,9 +63,6 @@ struct EngineOptions {
   // Told why somebody who knocked at the doorway was turned away, when that is no reason for the engine to
   // end: a second follower of one node, say. Called by a thread of the engine. May be empty.
   std::function<void(const absl::Status& reason)> on_refusal;
-  // Told why the engine has failed, with what is known of it, before any stream ends. Called once, by a
-  // thread of the engine. May be empty.
-  std::function<void(const absl::Status& evidence)> on_failure;
   bool check_index = false;  // all ranks compare their indexes in every step, at some cost: for tests
 };
 
@@ -155,7 +152,7 @@ class Engine {
   virtual const MemoryPlan& memory() const = 0;
   virtual Load load() const = 0;
 
-  // OK while the engine can serve; the error that ended it otherwise.
+  // OK while the engine can serve; what ended it otherwise, with the evidence: for the log, not for callers.
   virtual absl::Status health() const = 0;
 
   // Refuses new requests with UNAVAILABLE and returns when the live ones have ended, or with

@@ -26,6 +26,7 @@ absl::Status NotANumber() { return absl::InternalError("the model produced a log
 EngineImpl::EngineImpl(EngineParts parts)
     : parts_(std::move(parts)),
       scheduler_(parts_.scheduler),
+      pace_(parts_.leader->step_timeout()),
       registry_(kMaxLiveRequests),
       text_pool_(parts_.options.text_threads, kTextQueue) {
   PublishLoad();
@@ -166,9 +167,10 @@ void EngineImpl::Run() {
   while (!mailbox_.closed()) {
     TakeCommands();
     const TimePoint next_look = Police(Clock::now());
-    StepPlan plan = scheduler_.Next(Clock::now());
+    StepPlan plan = scheduler_.Next(Clock::now(), pace_.MaxPromptTokens());
     const bool idle = plan.empty();
     if (!idle) {
+      pace_.Submitted(plan, Clock::now());
       parts_.leader->Submit(std::move(plan));
       ++under_way;
     }
@@ -278,6 +280,7 @@ void EngineImpl::Deliver(absl::StatusOr<StepResult> result) {
   if (dead_) return;
   if (!result.ok()) return Die(result.status());
   const TimePoint now = Clock::now();
+  pace_.Ended(now);
   Scheduler::Delivery delivery = scheduler_.Deliver(*result);
   for (Scheduler::Scores& scores : delivery.scores) DeliverScores(scores, now);
   for (const Scheduler::Sample& sample : delivery.samples) DeliverSample(sample, result->step, now);
@@ -388,12 +391,14 @@ void EngineImpl::PublishLoad() {
 
 void EngineImpl::Die(absl::Status status) {
   dead_ = true;
-  if (parts_.options.on_failure) parts_.options.on_failure(status);
   const absl::Status failure = WithReason(absl::StatusCode::kUnavailable, kReasonEngineFailed,
                                           "the engine has failed; this server will restart");
   {
     MutexLock lock(mutex_);
-    if (health_.ok()) health_ = failure;
+    if (health_.ok()) {
+      health_ =
+          WithReason(absl::StatusCode::kUnavailable, kReasonEngineFailed, std::string(status.message()));
+    }
   }
   registry_.Close(failure);
   refusal_ = failure;

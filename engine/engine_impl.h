@@ -17,6 +17,7 @@
 #include "engine/node.h"
 #include "engine/registry.h"
 #include "engine/scheduler.h"
+#include "engine/step_pace.h"
 #include "engine/text_pool.h"
 #include "engine/tokenizer/tokenizer.h"
 
@@ -86,6 +87,7 @@ class EngineImpl : public Engine {
 
   EngineParts parts_;
   Scheduler scheduler_;  // outlives every request, as its blocks must
+  StepPace pace_;
   Registry registry_;
   Mailbox mailbox_;
   TextPool text_pool_;

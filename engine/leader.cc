@@ -68,7 +68,8 @@ absl::Status Leader::Start(const EngineOptions& options, const Node& node, Commu
   workers.group.host = host;
   workers.group.rendezvous = rendezvous.get();
   workers.group.timeout = std::min(kMeetTimeout, options.load_timeout);
-  workers.step_timeout = StepTimeout(options, node);
+  step_timeout_ = StepTimeout(options, node);
+  workers.step_timeout = step_timeout_;
   workers.watch_all = true;
   workers.on_failure = [this](const absl::Status& failure) { Spread(failure); };
   workers_ = std::make_unique<WorkerGroup>(workers);
@@ -79,7 +80,7 @@ absl::Status Leader::Start(const EngineOptions& options, const Node& node, Commu
                        .dummy_weights = options.load_format == LoadFormat::kDummy,
                        .index_sharding = options.index_sharding,
                        .check_index = options.check_index,
-                       .step_timeout_ns = std::chrono::nanoseconds(workers.step_timeout).count(),
+                       .step_timeout_ns = std::chrono::nanoseconds(step_timeout_).count(),
                        .max_model_len = sizing_.max_model_len,
                        .limits = sizing_.limits,
                        .cache = sizing_.cache},

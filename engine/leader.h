@@ -7,6 +7,7 @@
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
+#include "base/clock.h"
 #include "base/mutex.h"
 #include "engine/engine.h"
 #include "engine/followers.h"
@@ -28,6 +29,7 @@ class Leader {
   ~Leader();
 
   const Sizing& sizing() const { return sizing_; }
+  Duration step_timeout() const { return step_timeout_; }
 
   // Never blocks. At most `sizing().limits.depth` plans may be submitted and not yet waited for.
   void Submit(StepPlan plan);
@@ -48,6 +50,7 @@ class Leader {
                      TimePoint deadline);
 
   Sizing sizing_;
+  Duration step_timeout_{0};
   Mutex mutex_;
   Listener listener_ ABSL_GUARDED_BY(mutex_);
   // The followers' threads speak to the workers, and the workers' to the followers: the latter are stopped

@@ -39,13 +39,16 @@ int32_t Scheduler::QueuePosition(const SequenceGroup* group) const {
   return it == waiting_.end() ? -1 : static_cast<int32_t>(it - waiting_.begin());
 }
 
-StepPlan Scheduler::Next(TimePoint now) {
-  Budget budget{options_.max_step_tokens, options_.max_output_rows};
+StepPlan Scheduler::Next(TimePoint now, int32_t max_prompt_tokens) {
+  Budget budget{.tokens = options_.max_step_tokens,
+                .prompt_tokens = max_prompt_tokens,
+                .output_rows = options_.max_output_rows};
   std::vector<Member> decodes;
   std::vector<Chunk> chunks;
   ChooseDecodes(budget, decodes);
   for (SequenceGroup* group : running_) ChooseChunk(group, budget, chunks);
-  while (!waiting_.empty() && budget.tokens > 0 && Admit(waiting_.front(), now)) {
+  while (!waiting_.empty() && std::min(budget.tokens, budget.prompt_tokens) > 0 &&
+         Admit(waiting_.front(), now)) {
     SequenceGroup* group = waiting_.front();
     waiting_.pop_front();
     waiting_tokens_ -= static_cast<int64_t>(group->prompt.size());
@@ -119,7 +122,7 @@ bool Scheduler::ChooseChunk(SequenceGroup* group, Budget& budget, std::vector<Ch
   const Sequence& sequence = group->choices[0];
   const int32_t left = group->prompt_tokens_to_run() - sequence.planned_tokens;
   if (group->paused || sequence.ended || left <= 0) return false;
-  int32_t count = std::min(left, budget.tokens);
+  int32_t count = std::min({left, budget.tokens, budget.prompt_tokens});
   // A prompt that is scored needs a row for each of its tokens, any other one for its last.
   int32_t rows = count == left ? 1 : 0;
   if (group->logprobs.prompt) {
@@ -131,6 +134,7 @@ bool Scheduler::ChooseChunk(SequenceGroup* group, Budget& budget, std::vector<Ch
   }
   if (count <= 0) return false;
   budget.tokens -= count;
+  budget.prompt_tokens -= count;
   budget.output_rows -= rows;
   chunks.push_back({{group, 0}, count});
   return true;

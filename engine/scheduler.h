@@ -5,6 +5,7 @@
 
 #include <cstdint>
 #include <deque>
+#include <limits>
 #include <vector>
 
 #include "base/clock.h"
@@ -37,9 +38,9 @@ class Scheduler {
   // The group joins the queue. CanEverRun must hold.
   void Add(SequenceGroup* group);
 
-  // The next step, or an empty plan when there is nothing to do. Steps are numbered from 0 without gaps;
-  // results must come back in the same order.
-  StepPlan Next(TimePoint now);
+  // The next step, with at most `max_prompt_tokens` (>= 1) of them, or an empty plan when there is nothing to
+  // do. Steps are numbered from 0 without gaps; results must come back in the same order.
+  StepPlan Next(TimePoint now, int32_t max_prompt_tokens = std::numeric_limits<int32_t>::max());
 
   struct Sample {
     SequenceGroup* group;
@@ -101,6 +102,7 @@ class Scheduler {
   };
   struct Budget {
     int32_t tokens;
+    int32_t prompt_tokens;  // of these tokens
     int32_t output_rows;
   };
 

@@ -5,6 +5,7 @@
 #include <grpcpp/server_context.h>
 
 #include <deque>
+#include <iterator>
 #include <string_view>
 #include <utility>
 

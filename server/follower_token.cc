@@ -2,7 +2,6 @@
 
 #include <algorithm>
 #include <fstream>
-#include <iterator>
 
 #include "absl/status/status.h"
 #include "absl/strings/ascii.h"

@@ -128,7 +128,7 @@ absl::StatusOr<std::unique_ptr<Pipe>> JoinLeader(const JoinOptions& options, con
       next_log = now + kLogInterval;
       log.Write(std::move(LogLine(LogLevel::kInfo, "waiting for the leader")
                               .With("leader", options.leader.ToString())
-                              .With("waited_seconds", now - start)
+                              .With("waited_s", now - start)
                               .With("message", std::string(opened.message()))));
     }
     pipe.reset();

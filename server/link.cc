@@ -101,8 +101,9 @@ void Link::Detach() {
 void Link::OnDone(absl::Status status) {
   MutexLock lock(mutex_);
   done_ = true;
-  if (broken_.ok())
+  if (broken_.ok()) {
     broken_ = opened_ || status.ok() ? Gone(std::string(status.message())) : std::move(status);
+  }
   changed_.NotifyAll();
 }
 

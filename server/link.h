@@ -43,7 +43,8 @@ class LinkStream {
   ~LinkStream() = default;
 };
 
-// What pipe and reactor of one end share. Thread-safe.
+// What pipe and reactor of one end share. Its queues are bounded by what the ends have to say to each other:
+// as many plans as steps may be in flight, and an answer to each. Thread-safe.
 class Link {
  public:
   // `peer` names the other end in messages. `stream` lives until Detach.

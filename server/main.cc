@@ -1,5 +1,6 @@
 // yoio-server: see --help.
 #include <grpc/support/log.h>
+#include <unistd.h>
 
 #include <cstdio>
 #include <string>
@@ -36,6 +37,10 @@ int main(int argc, char** argv) {
   const auto& options = std::get<yoio::ParsedOptions>(parsed);
   const yoio::Logger log;
   if (options.options.dry_run) return yoio::DryRun(options.options, yoio::Engine::DryRun, log);
-  if (options.options.engine.node_rank > 0) return yoio::ServeFollower(options, yoio::RunFollower, log);
+  if (options.options.engine.node_rank > 0) {
+    const int code = yoio::ServeFollower(options, yoio::RunFollower, log);
+    std::fflush(nullptr);
+    _exit(code);  // ranks of a group that did not come about may be stuck
+  }
   return yoio::Serve(options, yoio::Engine::Create, log);
 }

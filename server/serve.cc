@@ -19,7 +19,7 @@ namespace {
 
 // After the engine has drained, streams have only their last messages to send.
 constexpr Duration kFinishGrace = std::chrono::seconds(5);
-constexpr Duration kFailedGrace = std::chrono::seconds(1);
+constexpr Duration kFailedGrace = std::chrono::milliseconds(500);
 
 // The listeners that are open while the engine loads; either may be null. They outlive the engine.
 struct EarlyListeners {
@@ -68,7 +68,7 @@ void Drain(Engine& engine, DataServer& data, Duration timeout, const Logger& log
 [[noreturn]] void LeaveFailed(const Engine& engine, DataServer& data, const EarlyListeners& listeners,
                               const Logger& log) {
   listeners.SetDead();
-  LogLine line(LogLevel::kError, "exiting");
+  LogLine line(LogLevel::kError, "engine failed");
   line.With("message", std::string(engine.health().message()));
   data.Shutdown(kFailedGrace);
   Leave(kExitEngineFailed, std::move(line), log);
@@ -146,10 +146,6 @@ int Serve(const ParsedOptions& parsed, const EngineFactory& create_engine, const
     listeners.health = *std::move(started);
   }
   EngineOptions engine_options = WithStartUpLog(options.engine, log);
-  engine_options.on_failure = [&log](const absl::Status& evidence) {
-    log.Write(std::move(
-        LogLine(LogLevel::kError, "engine failed").With("message", std::string(evidence.message()))));
-  };
   if (options.followers_listen) {
     auto started = OpenToFollowers(options, std::move(token), log);
     if (!started.ok()) return FailToListen("--followers-listen", started.status());

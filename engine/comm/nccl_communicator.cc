@@ -72,7 +72,7 @@ class NcclCommunicator final : public Communicator {
 
   absl::Status AllReduceResidualNorm(const kernels::ResidualRmsNormArgs& args, kernels::Activation* delta,
                                      kernels::Backend& backend, kernels::Stream& stream) override {
-    if (peers_ == nullptr || !kernels::cuda::CanReduceOverPeers(args)) {
+    if (peers_ == nullptr || !kernels::cuda::CanReduceOverPeers(world(), args)) {
       return Communicator::AllReduceResidualNorm(args, delta, backend, stream);
     }
     YOIO_RETURN_IF_ERROR(health());

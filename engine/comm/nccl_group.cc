@@ -18,20 +18,32 @@ namespace {
 using kernels::cuda::ToStatus;
 
 constexpr Duration kPollInterval = std::chrono::microseconds(100);  // while a group starts
+// How long an abort lets a member queue what it has begun. It takes a tenth of a millisecond.
+constexpr Duration kPatience = std::chrono::milliseconds(100);
 
 // What NCCL reads once, before its first call, whatever the environment says.
-//
-// NVLink multicast stays off: it is a resource of the switch that all GPUs of a host share, other tenants'
-// too, and a process that dies with it can put them out of service. A step gains nothing from it: what it
-// sends is short.
-//
-// So does the support for collectives inside and outside of graphs that run at the same time: on a rank none
-// begins before the one before it has ended, because streams wait for each other. It would surround each
-// collective with events, 18 us of a decode step and 2 ms of a step of 8192 prompt tokens.
-void SetNcclUp() {
+//   - NVLink multicast stays off: it is a resource of the switch that all GPUs of a host share, other
+//   tenants'
+//     too, and a process that dies with it can put them out of service. A step gains nothing from it: what it
+//     sends is short.
+//   - Ranks connect when they meet, and not in the first collective: queueing one then waits for no other
+//     rank.
+//   - No support for collectives inside and outside of graphs that run at the same time: on a rank none
+//   begins
+//     before the one before it has ended, because streams wait for each other. It would surround each
+//     collective with events, 18 us of a decode step and 2 ms of a step of 8192 prompt tokens.
+void SetEnvironment() {
   static const int failed = setenv("NCCL_NVLS_ENABLE", "0", /*overwrite=*/1) |
+                            setenv("NCCL_RUNTIME_CONNECT", "0", /*overwrite=*/1) |
                             setenv("NCCL_GRAPH_MIXING_SUPPORT", "0", /*overwrite=*/1);
   YOIO_CHECK_EQ(failed, 0);
+}
+
+// Of what NCCL does in the background for `comm`, too.
+ncclResult_t StateOf(ncclComm_t comm) {
+  ncclResult_t state = ncclSuccess;
+  const ncclResult_t asked = ncclCommGetAsyncError(comm, &state);
+  return asked == ncclSuccess ? state : asked;
 }
 
 absl::Status ToStatus(ncclResult_t result, const char* what) {
@@ -76,7 +88,7 @@ class NcclGroup::Courier {
 };
 
 absl::StatusOr<std::string> NewNcclTicket() {
-  SetNcclUp();
+  SetEnvironment();
   ncclUniqueId id;
   YOIO_RETURN_IF_ERROR(ToStatus(ncclGetUniqueId(&id), "ncclGetUniqueId"));
   return std::string(id.internal, sizeof(id.internal));
@@ -100,22 +112,22 @@ absl::StatusOr<std::unique_ptr<NcclGroup>> NcclGroup::Join(const Options& option
 }
 
 NcclGroup::~NcclGroup() {
-  MutexLock lock(mutex_);
   for (std::thread& thread : aborting_) thread.join();
-  for (ncclComm_t comm : comms_) ncclCommDestroy(comm);
+  MutexLock lock(mutex_);
+  for (const Member& member : members_) ncclCommDestroy(member.comm);  // nothing when aborted
 }
 
 absl::Status NcclGroup::Meet() {
-  SetNcclUp();
+  SetEnvironment();
   ncclUniqueId id;
   std::memcpy(id.internal, options_.ticket.data(), sizeof(id.internal));
   ncclConfig_t config = NCCL_CONFIG_INITIALIZER;
   config.blocking = 0;
   {
     MutexLock lock(mutex_);
-    comms_.resize(num_members());
+    members_.resize(num_members());
     YOIO_RETURN_IF_ERROR(CallForAll("ncclCommInitRankConfig", [&](int member) {
-      return ncclCommInitRankConfig(&comms_[member], world(), id, first_rank() + member, &config);
+      return ncclCommInitRankConfig(&members_[member].comm, world(), id, first_rank() + member, &config);
     }));
   }
   return AwaitAll();
@@ -154,9 +166,8 @@ absl::Status NcclGroup::Late() const {
 absl::StatusOr<ncclResult_t> NcclGroup::State(int member) {
   MutexLock lock(mutex_);
   if (!abort_status_.ok()) return abort_status_;
-  if (comms_.empty()) return ncclSuccess;  // a world of one
-  ncclResult_t state = ncclSuccess;
-  YOIO_RETURN_IF_ERROR(ToStatus(ncclCommGetAsyncError(comms_[member], &state), "ncclCommGetAsyncError"));
+  if (world() == 1) return ncclSuccess;
+  const ncclResult_t state = StateOf(members_[member].comm);
   YOIO_RETURN_IF_ERROR(ToStatus(state, "a collective"));
   return state;
 }
@@ -166,15 +177,21 @@ absl::Status NcclGroup::Queue(int member, absl::FunctionRef<ncclResult_t(ncclCom
   {
     MutexLock lock(mutex_);
     if (!abort_status_.ok()) return abort_status_;
-    if (comms_.empty()) return absl::OkStatus();  // a world of one: the result is there
-    state = call(comms_[member]);
-    YOIO_RETURN_IF_ERROR(ToStatus(state, "a collective"));
+    if (world() == 1) return absl::OkStatus();  // the result is there
+    members_[member].is_queueing = true;
+    state = call(members_[member].comm);
   }
+  // To the end, even if the group is aborted meanwhile: until then NCCL works on the caller's stream.
   while (state == ncclInProgress) {
     std::this_thread::yield();
-    YOIO_ASSIGN_OR_RETURN(state, State(member));
+    MutexLock lock(mutex_);
+    ncclComm_t comm = members_[member].comm;
+    state = comm != nullptr ? StateOf(comm) : ncclSuccess;
   }
-  return absl::OkStatus();
+  MutexLock lock(mutex_);
+  members_[member].is_queueing = false;
+  queued_.NotifyAll();
+  return abort_status_.ok() ? ToStatus(state, "a collective") : abort_status_;
 }
 
 absl::Status NcclGroup::ExchangeBytes(std::span<const std::byte> mine, std::span<std::byte> all) {
@@ -198,8 +215,8 @@ absl::Status NcclGroup::SendAndFetch(std::span<const std::byte> mine, std::span<
     MutexLock lock(mutex_);
     YOIO_RETURN_IF_ERROR(CallForAll("ncclAllGather", [&](int member) {
       std::byte* data = couriers[member]->data();
-      return ncclAllGather(data + (first_rank() + member) * bytes, data, bytes, ncclUint8, comms_[member],
-                           couriers[member]->stream());
+      return ncclAllGather(data + (first_rank() + member) * bytes, data, bytes, ncclUint8,
+                           members_[member].comm, couriers[member]->stream());
     }));
   }
   YOIO_RETURN_IF_ERROR(AwaitAll());
@@ -225,12 +242,19 @@ void NcclGroup::Abort(absl::Status status) {
   if (abort_word_.data() != nullptr) {
     std::atomic_ref<uint32_t>(*abort_word_.As<uint32_t>()).store(1, std::memory_order_relaxed);
   }
-  // Nobody else calls NCCL with these any more. ncclCommAbort first tells the kernels to leave, then waits:
-  // for what NCCL does in the background, and for kernels and graphs. That may in turn wait for a kernel of
-  // another member, so all are told at once; and a caller cannot wait.
-  for (ncclComm_t comm : std::exchange(comms_, {})) {
-    aborting_.emplace_back([comm] { ncclCommAbort(comm); });
+  // One waits for what the other holds, so all end at once; and a caller cannot wait for them.
+  for (Member& member : members_) aborting_.emplace_back([this, &member] { End(member); });
+}
+
+void NcclGroup::End(Member& member) {
+  ncclComm_t comm = nullptr;
+  {
+    MutexLock lock(mutex_);
+    const TimePoint patience = Clock::now() + kPatience;
+    while (member.is_queueing && Clock::now() < patience) queued_.WaitUntil(mutex_, patience);
+    comm = std::exchange(member.comm, nullptr);  // nobody else calls NCCL with it any more
   }
+  ncclCommAbort(comm);  // first tells the kernels to leave, then waits for them, and for graphs
 }
 
 }  // namespace yoio

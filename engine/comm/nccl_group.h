@@ -73,10 +73,16 @@ class NcclGroup {
   explicit NcclGroup(const Options& options) : options_(options) {}
   absl::Status Meet();
   class Courier;
+  struct Member {
+    ncclComm_t comm = nullptr;  // null once aborted
+    bool is_queueing = false;   // its thread is in Queue
+  };
 
   absl::Status ExchangeBytes(std::span<const std::byte> mine, std::span<std::byte> all);
   absl::Status SendAndFetch(std::span<const std::byte> mine, std::span<std::byte> all,
                             std::vector<std::unique_ptr<Courier>>& couriers);
+  // What is left of an abort, on a thread of its own.
+  void End(Member& member);
   // call(member) for all of them together, each on its device.
   absl::Status CallForAll(const char* what, absl::FunctionRef<ncclResult_t(int)> call);
   // Waits for what NCCL does in the background for all members.
@@ -88,9 +94,10 @@ class NcclGroup {
   const Options options_;
   kernels::Buffer abort_word_;
   Mutex mutex_;  // held while NCCL is called, which is never for long
-  std::vector<ncclComm_t> comms_ ABSL_GUARDED_BY(mutex_);  // empty once aborted
+  CondVar queued_;
+  std::vector<Member> members_ ABSL_GUARDED_BY(mutex_);
   absl::Status abort_status_ ABSL_GUARDED_BY(mutex_);
-  std::vector<std::thread> aborting_ ABSL_GUARDED_BY(mutex_);  // a thread a member
+  std::vector<std::thread> aborting_;  // a thread a member; started by the one Abort that counts
 };
 
 }  // namespace yoio

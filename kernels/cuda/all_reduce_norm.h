@@ -34,7 +34,7 @@ struct ReduceChannels {
 // Whether AllReduceResidualNorm serves a group of this size at all.
 bool CanReduceOverPeers(int world);
 // And whether it serves this call: some few rows, of a width it knows.
-bool CanReduceOverPeers(const ResidualRmsNormArgs& args);
+bool CanReduceOverPeers(int world, const ResidualRmsNormArgs& args);
 
 size_t InboxBytes(int world);
 

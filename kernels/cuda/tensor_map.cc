@@ -35,7 +35,7 @@ CUtensorMap MapBoxes(const BoxedTensor& tensor, CudaStream& stream) {
   if (encode == nullptr ||
       encode(&map, CU_TENSOR_MAP_DATA_TYPE_BFLOAT16, static_cast<cuuint32_t>(tensor.sizes.size()),
              const_cast<void*>(tensor.data), sizes, strides, box, steps, CU_TENSOR_MAP_INTERLEAVE_NONE,
-             CU_TENSOR_MAP_SWIZZLE_128B, CU_TENSOR_MAP_L2_PROMOTION_L2_256B,
+             CU_TENSOR_MAP_SWIZZLE_128B, tensor.promotion,
              CU_TENSOR_MAP_FLOAT_OOB_FILL_NONE) != CUDA_SUCCESS) {
     stream.Note(cudaErrorInvalidValue, "a tensor map");
   }

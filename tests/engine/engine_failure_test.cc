@@ -68,6 +68,7 @@ TEST_P(EngineFailureTest, EveryStreamEndsUnavailable) {
     EXPECT_EQ(ReasonOf(*output.end), kReasonEngineFailed);
   }
   EXPECT_EQ(ReasonOf((*engine)->health()), kReasonEngineFailed);
+  EXPECT_EQ((*engine)->health().message(), "the device has faulted");
   const absl::Status refused = Refusal(**engine, IdsRequest("late", 5, 5));
   EXPECT_EQ(ReasonOf(refused), kReasonEngineFailed);
   EXPECT_TRUE((*engine)->Drain(TimePoint::max()).ok()) << "nothing lives";

@@ -219,6 +219,24 @@ TEST(SchedulerTest, DecodesComeBeforePrompts) {
   sim.ExpectAllReturned();
 }
 
+TEST(SchedulerTest, PromptTokensAlsoKeepToTheirOwnBound) {
+  Simulation sim(kRoomy);
+  for (int i = 0; i < 3; ++i) sim.Submit(sim.Add(5, 50));
+  sim.TurnTimes(2);
+  sim.max_prompt_tokens = 7;
+  TestGroup* first = sim.Submit(sim.Add(10, 5));
+  sim.Submit(sim.Add(10, 5));
+  sim.Turn();
+  EXPECT_EQ(sim.plan().num_prompt_tokens, 7);
+  EXPECT_EQ(sim.plan().token_ids.size(), 7u + 3) << "generated tokens are not bound";
+  EXPECT_EQ(sim.scheduler().num_waiting(), 1) << "nobody is admitted who could not run";
+  sim.Turn();
+  EXPECT_EQ(sim.plan().num_prompt_tokens, 7) << "the rest of the first, and some of the second";
+  EXPECT_EQ(first->prefill_chunks, 2);
+  sim.RunUntilIdle();
+  sim.ExpectAllReturned();
+}
+
 TEST(SchedulerTest, PromptsRunInOrderOfArrival) {
   Simulation sim(kRoomy);
   std::vector<TestGroup*> groups;

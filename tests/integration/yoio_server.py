@@ -56,28 +56,21 @@ from grpc.health.v1 import health_pb2, health_pb2_grpc
 from yoio.v1 import errors_pb2, event_pb2, inference_pb2, inference_pb2_grpc, request_pb2
 
 
-class Server:
-    """A server process on loopback ports of its own choice. Use it in a `with`."""
+class Process:
+    """A running yoio-server and what it prints. Use it in a `with`, which ends it."""
 
     def __init__(self, *flags, model=MODEL):
         self.files = tempfile.TemporaryDirectory(prefix="yoio-server-")
         self.out_path, self.err_path = Path(self.files.name) / "out", Path(self.files.name) / "err"
-        command = [BINARY, "--model", str(model), "--listen", "127.0.0.1:0", "--health-listen", "127.0.0.1:0"]
         with self.out_path.open("wb") as out, self.err_path.open("wb") as err:
             self.process = subprocess.Popen(
-                command + list(flags), stdout=out, stderr=err, env=clean_environment()
+                [BINARY, "--model", str(model), *flags], stdout=out, stderr=err, env=clean_environment()
             )
 
     def __enter__(self):
-        ready = self.wait_for_line(r"^yoio-server ready listen=(\S+) health=(\S+) model=(\S+)$")
-        self.address, self.health_address, self.model_name = ready.groups()
-        self.channel = grpc.insecure_channel(self.address)
-        self.stub = inference_pb2_grpc.InferenceServiceStub(self.channel)
-        self.health = health_pb2_grpc.HealthStub(grpc.insecure_channel(self.health_address))
         return self
 
     def __exit__(self, *_):
-        self.channel.close()
         if self.process.poll() is None:
             self.process.terminate()
         try:
@@ -103,6 +96,25 @@ class Server:
 
     def errors(self):
         return self.err_path.read_text()
+
+
+class Server(Process):
+    """A server that takes calls, on loopback ports of its own choice unless flags name others."""
+
+    def __init__(self, *flags, listen="127.0.0.1:0", model=MODEL):
+        super().__init__("--listen", listen, "--health-listen", "127.0.0.1:0", *flags, model=model)
+
+    def __enter__(self):
+        ready = self.wait_for_line(r"^yoio-server ready listen=(\S+) health=(\S+) model=(\S+)$")
+        self.address, self.health_address, self.model_name = ready.groups()
+        self.channel = grpc.insecure_channel(self.address)
+        self.stub = inference_pb2_grpc.InferenceServiceStub(self.channel)
+        self.health = health_pb2_grpc.HealthStub(grpc.insecure_channel(self.health_address))
+        return self
+
+    def __exit__(self, *exception):
+        self.channel.close()
+        super().__exit__(*exception)
 
     def generate(self, request, **options):
         return self.stub.Generate(request, timeout=options.pop("timeout", CALL_SECONDS), **options)
