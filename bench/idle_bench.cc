@@ -1,10 +1,11 @@
-// What runs in a decode step on each GPU: how much of its time no kernel does, how the index comes from rank
-// 0 to the others, and which kernels take the time with one rank and with several.
+// What runs in a step on each GPU: how much of its time no kernel does, how the index comes from rank 0 to
+// the others, and which kernels take the time with one rank and with several.
 //
 //   idle_bench [--shape DIR,...] [--batch N,...] [--ranks N,...] [--index-sharding rank0,rows] [--json FILE]
 //
 // The steps are those of step_bench, queued one behind the other: decode steps, replayed from CUDA graphs, at
-// a context of 131072 tokens, and one of 8192 prompt tokens in the middle of such a prompt. Each is measured
+// a context of 131072 tokens, and one of 8192 prompt tokens in the middle of such a prompt, of which kernels
+// are listed and nothing else: it is queued kernel by kernel, which tracing slows too much. Each is measured
 // twice: timed by the wall clock before anything is traced, then traced, kernel by kernel, with the same
 // weights and cache loaded anew.
 //
@@ -110,13 +111,17 @@ void ListLargest(const Timeline& line, const Totals& totals, const char* what, s
   }
 }
 
-void AddTimeline(const Timeline& line, const std::string& place, double untraced_us, Report& report) {
+void AddShares(const Timeline& line, const std::string& place, double untraced_us, Report& report) {
   const double span = PerStep(line, line.span()), busy = PerStep(line, line.busy());
   report.Add({"idle/" + place, 100 * (1 - busy / span), "%"});
   report.Add({"idle-untraced/" + place, 100 * (1 - busy / untraced_us), "%"});
   report.Add({"exposed/" + place, PerStep(line, line.exposed()), "us"});
   report.Add({"step-untraced/" + place, untraced_us, "us"});
   report.Add({"step-traced/" + place, span, "us"});
+}
+
+void ListKernels(const Timeline& line, double untraced_us, Report& report) {
+  const double span = PerStep(line, line.span()), busy = PerStep(line, line.busy());
   report.Note(absl::StrFormat(
       "  %d kernels a step, busy for %.1f us; copies in %.1f us of the rest; tracing adds %.1f%%",
       line.kernels_per_step(), busy, PerStep(line, line.copying()), 100 * (span / untraced_us - 1)));
@@ -216,7 +221,13 @@ void Measure(const Options& options, Report& report) {
     const Ranks& ranks = traces[{subject.shape, subject.batch}][subject.world] = Trace(subject, runner);
     for (int rank = 0; rank < subject.world.ranks; ++rank) {
       const std::string suffix = subject.world.ranks == 1 ? "" : absl::StrCat("/rank", rank);
-      AddTimeline(ranks[rank], subject.place + suffix, untraced, report);
+      const std::string place = subject.place + suffix;
+      if (subject.is_prompt()) {
+        report.Note(absl::StrFormat("%s: %.1f us without tracing", place, untraced));
+      } else {
+        AddShares(ranks[rank], place, untraced, report);
+      }
+      ListKernels(ranks[rank], untraced, report);
     }
     if (subject.world.ranks > 1 && !subject.is_prompt()) AddIndexPath(ranks, subject.place, untraced, report);
   });

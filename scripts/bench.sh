@@ -33,7 +33,8 @@ if [ "$gpus" -gt 1 ]; then
   ranks=1,2
   if [ "$gpus" -ge 4 ]; then ranks=1,2,4; fi
   measure comm_bench comm_bench
-  measure step_bench-ranks step_bench --shape bench/shapes/clsa-8b --ranks $ranks
+  measure step_bench-ranks step_bench --shape bench/shapes/clsa-8b --ranks $ranks --index-sharding rank0,rows \
+    --context 131072
   if [ -x "$bin/idle_bench" ]; then
     measure idle_bench-ranks idle_bench --shape bench/shapes/clsa-8b --ranks $ranks --batch 1,32
   fi

@@ -15,9 +15,9 @@ namespace yoio {
 // NewRendezvous and the communicators of CommunicatorKind::kNccl, for engine/comm/factory.cc. `backends` are
 // different GPUs (INVALID_ARGUMENT otherwise). Collectives are queued on the stream and can be captured;
 // graphs that hold them die before the communicator. No two collectives of a rank run beside each other: the
-// caller's streams wait where there are several. AllReduceResidualNorm of few rows runs over peer memory when
-// all ranks of the group reach each other so. A world of one costs nothing. DEADLINE_EXCEEDED cannot say
-// which ranks have not come: NCCL does not.
+// caller's streams wait where there are several. AllReduceResidualNorm, of few rows when there are more than
+// two ranks, runs over peer memory when all ranks of the group reach each other so. A world of one costs
+// nothing. DEADLINE_EXCEEDED cannot say which ranks have not come: NCCL does not.
 //
 // An abort reaches the ranks of this process. Other processes learn of it by other ways: their plan link
 // ends, or their step deadline passes.

@@ -33,7 +33,7 @@ struct ModelParts {
   const int32_t* previous_samples = nullptr;  // device memory: the ids that negative token ids name; may be
                                               // null when no plan has such
   // Steps with at least so many prompt tokens run in two tiles of rows where there are several ranks, so that
-  // the sum of one tile's deltas runs beside the products of the other.
+  // the sum of one tile's deltas runs beside the products and the attention of the other.
   int min_tiled_tokens = 2048;
 };
 
@@ -68,7 +68,7 @@ class Model {
     int count;
     int prompt_count;  // leading rows on the blocked product: prompt tokens, in layers that run all rows
     bool one_each;     // every row is its sequence's only one: such steps can be recorded
-    int first_tile;    // rows of the first of two tiles, or all
+    int first_tile;    // rows of the first of two tiles; all rows, when there is one
   };
 
   // Consecutive rows that run a layer together.

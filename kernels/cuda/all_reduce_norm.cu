@@ -14,6 +14,8 @@
 // channel over what B has read, and emptied, in epoch e. A's kernel of e + 2 starts to write when A's kernel
 // of e + 1 has ended (WaitForPrevious), which had received B's data of e + 1, which B's kernel of e + 1 sent
 // when B's kernel of e had ended, with all that it had written.
+#include <algorithm>
+
 #include "base/check.h"
 #include "kernels/cuda/all_reduce_norm.h"
 #include "kernels/cuda/block_sum.cuh"
@@ -23,12 +25,12 @@
 namespace yoio::kernels::cuda {
 namespace {
 
-// The most rows that a rank sends, over all peers. With two ranks, 512 rows of 4096 take 15 us on H200, and
-// NCCL's sum with the norm behind it 38 us; larger ones are left to NCCL, which holds fewer multiprocessors
-// and so can run beside products. With eight ranks it is still more than the 64 rows that a product takes
-// from its skinny side: below those a result does not depend on the batch.
-constexpr int kMostSentRows = 512;
-__host__ __device__ constexpr int MostRows(int world) { return kMostSentRows / (world - 1); }
+// Rows of one launch. Two ranks reduce any number of rows with several: on H200 2048 rows of 4096 take 50 us,
+// and NCCL's sum with the norm behind it 101 us. More ranks leave to NCCL what would make each of them send
+// more than 512 rows; with eight of them that is still more than the 64 rows that a product takes from its
+// skinny side, and below those a result does not depend on the batch.
+__host__ __device__ constexpr int LaunchRows(int world) { return world == 2 ? 2048 : 512 / (world - 1); }
+constexpr int kMostRows = LaunchRows(2);
 
 constexpr int kMostColumns = kMostBlockThreads * kVector;
 constexpr int kSpinsPerLook = 256;  // polls of an inbox between two looks at the abort word, across PCIe
@@ -40,12 +42,12 @@ static_assert(kInboxFill == 0xff, "an inbox begins empty");
 
 // The epochs of the channels stand at the head of a rank's own inbox. They begin at the fill's value:
 // whatever that is, it is the same on all ranks.
-constexpr size_t kHeadLines = kMostSentRows * sizeof(uint32_t) / sizeof(InboxLine);
+constexpr size_t kHeadLines = kMostRows * sizeof(uint32_t) / sizeof(InboxLine);
 
 // Where a thread's line from the rank `hop` places behind the reader lies in its inbox, in an epoch.
 template <int kWorld>
 __device__ __forceinline__ InboxLine* LineFrom(InboxLine* inbox, int hop, uint32_t epoch) {
-  const size_t channel = (epoch % 2 * (kWorld - 1) + hop - 1) * MostRows(kWorld) + blockIdx.x;
+  const size_t channel = (epoch % 2 * (kWorld - 1) + hop - 1) * LaunchRows(kWorld) + blockIdx.x;
   return inbox + kHeadLines + channel * kMostBlockThreads + threadIdx.x;
 }
 
@@ -148,17 +150,25 @@ __global__ void __launch_bounds__(kMostBlockThreads)
   *reinterpret_cast<uint4*>(Halves(args.out) + place) = Narrow(x);
 }
 
+ResidualRmsNormArgs RowsFrom(ResidualRmsNormArgs args, int begin) {
+  const int64_t skipped = int64_t{begin} * args.hidden;
+  args.x += skipped;
+  args.delta = Advance(args.delta, skipped, DType::kBF16);
+  if (args.out != nullptr) args.out = Advance(args.out, skipped, DType::kBF16);
+  return args;
+}
+
 }  // namespace
 
 bool CanReduceOverPeers(int world) { return world == 2 || world == 4 || world == 8; }
 
 bool CanReduceOverPeers(int world, const ResidualRmsNormArgs& args) {
-  return CanReduceOverPeers(world) && args.num_rows <= MostRows(world) && args.hidden % kVector == 0 &&
-         args.hidden <= kMostColumns;
+  return CanReduceOverPeers(world) && (world == 2 || args.num_rows <= LaunchRows(world)) &&
+         args.hidden % kVector == 0 && args.hidden <= kMostColumns;
 }
 
 size_t InboxBytes(int world) {
-  const size_t channels = size_t{2} * (world - 1) * MostRows(world);
+  const size_t channels = size_t{2} * (world - 1) * LaunchRows(world);
   return (kHeadLines + channels * kMostBlockThreads) * sizeof(InboxLine);
 }
 
@@ -168,9 +178,12 @@ void AllReduceResidualNorm(const ResidualRmsNormArgs& args, const ReduceChannels
   const auto kernel = channels.world == 2   ? AllReduceNorm<2>
                       : channels.world == 4 ? AllReduceNorm<4>
                                             : AllReduceNorm<8>;
-  const unsigned rows = args.num_rows;
   const unsigned threads = (args.hidden / kVector + kWarp - 1) / kWarp * kWarp;
-  Launch(stream, "AllReduceResidualNorm", kernel, {rows, threads}, args, channels);
+  for (int begin = 0; begin < args.num_rows; begin += LaunchRows(channels.world)) {
+    const int rows = std::min(args.num_rows - begin, LaunchRows(channels.world));
+    Launch(stream, "AllReduceResidualNorm", kernel, {static_cast<unsigned>(rows), threads},
+           RowsFrom(args, begin), channels);
+  }
 }
 
 }  // namespace yoio::kernels::cuda

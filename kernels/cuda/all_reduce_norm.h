@@ -33,7 +33,8 @@ struct ReduceChannels {
 
 // Whether AllReduceResidualNorm serves a group of this size at all.
 bool CanReduceOverPeers(int world);
-// And whether it serves this call: some few rows, of a width it knows.
+// And whether it serves this call: any number of rows between two ranks, few between more, of a width it
+// knows.
 bool CanReduceOverPeers(int world, const ResidualRmsNormArgs& args);
 
 size_t InboxBytes(int world);

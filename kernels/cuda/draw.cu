@@ -23,7 +23,7 @@
 // temperature 1 11 / 23, top-p 0.95 20 / 40, top-k 50 13 / 22, both 17 / 32; 4 to 8 more for 32 rows out of
 // L2. The worst seen are 32 rows of equal logits, whose ties leave all of top-k to rejection: 180 with
 // top-k 50, 380 with top-k 1000 and top-p 0.9. On an H200 and out of L2: candidates of a quarter of 1 / 32
-// rows take 3.5 / 4.5 when greedy and 8.4 / 12 at temperature 1, of a half 4.6 / 8.3 and 11 / 20.
+// rows take 3.6 / 4.5 when greedy and 7.5 / 11 at temperature 1, of a half 4.6 / 8.4 and 10 / 19; Pick 2.
 #include <climits>
 #include <cmath>
 

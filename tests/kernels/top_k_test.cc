@@ -113,6 +113,26 @@ TEST_P(TopKTest, RandomScores) {
   }
 }
 
+TEST_P(TopKTest, CountsNeedNotBeWritten) {
+  const DeviceArray<float> scores = Upload(std::vector<float>{1, 3, 2, 5, 4});
+  const DeviceArray<int32_t> table = Upload(std::vector<int32_t>{7});
+  const DeviceArray<PagedRow> rows = Upload(std::vector<PagedRow>{{0, 5}});
+  const DeviceArray<int32_t> positions = Poisoned<int32_t>(2), slots = Poisoned<int32_t>(2);
+  backend().TopK({.scores = scores.data(),
+                  .score_stride = 5,
+                  .block_tables = table.data(),
+                  .max_blocks = 1,
+                  .rows = rows.data(),
+                  .num_rows = 1,
+                  .top_k = 2,
+                  .positions = positions.data(),
+                  .slots = slots.data(),
+                  .count = nullptr},
+                 stream());
+  EXPECT_EQ(positions.Read(), (std::vector<int32_t>{3, 4}));
+  EXPECT_EQ(slots.Read(), (std::vector<int32_t>{7 * kBlockTokens + 3, 7 * kBlockTokens + 4}));
+}
+
 TEST_P(TopKTest, TiesGoToTheLowestPositions) {
   for (int length : kLengths) {
     for (float value : {0.0f, -0.0f, 1.5f, -2.5f, kInf, -kInf, kNan}) {
