@@ -33,7 +33,13 @@ __host__ __device__ constexpr int LaunchRows(int world) { return world == 2 ? 20
 constexpr int kMostRows = LaunchRows(2);
 
 constexpr int kMostColumns = kMostBlockThreads * kVector;
-constexpr int kSpinsPerLook = 256;  // polls of an inbox between two looks at the abort word, across PCIe
+
+// A peer that is late by more than kEagerSpins looks at the inbox, some 50 us, is waited for with less
+// traffic. Every thread that waits looks at the abort word from time to time, across PCIe: a quarter of a
+// million of them, at 8192 rows, so once in 50 ms.
+constexpr int kEagerSpins = 64;
+constexpr unsigned kSleepNanoseconds = 100;
+constexpr int kSpinsPerLook = 1 << 16;
 
 // Four times the NaN that no operation returns; and what is sent instead of it.
 constexpr uint64_t kEmpty = ~uint64_t{0};
@@ -79,6 +85,7 @@ __device__ __forceinline__ uint64_t NeverEmpty(uint32_t low, uint32_t high) {
 // empties it.
 __device__ __forceinline__ uint4 Take(InboxLine* place, InboxLine line, const uint32_t* abort) {
   for (int spins = 1; line.words[0] == kEmpty || line.words[1] == kEmpty; ++spins) {
+    if (spins > kEagerSpins) __nanosleep(kSleepNanoseconds);
     if (spins % kSpinsPerLook == 0 && Aborted(abort)) break;
     line = Load(place);
   }

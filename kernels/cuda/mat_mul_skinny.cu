@@ -327,7 +327,7 @@ CUtensorMap Map(const void* data, int64_t parts, int64_t rows, int64_t columns, 
                    .sizes = {whole ? kPanel : columns, rows, parts, whole ? columns / kPanel : 1},
                    .strides = {stride * 2, stride * rows * 2, kRowBytes},
                    .box = {kPanel, box_rows, parts, groups},
-                   .promotion = CU_TENSOR_MAP_L2_PROMOTION_L2_256B},
+                   .promotion = CU_TENSOR_MAP_L2_PROMOTION_L2_128B},
                   stream);
 }
 
