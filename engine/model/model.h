@@ -33,8 +33,8 @@ struct ModelParts {
   const int32_t* previous_samples = nullptr;  // device memory: the ids that negative token ids name; may be
                                               // null when no plan has such
   // Steps with at least so many prompt tokens run in two tiles of rows where there are several ranks, so that
-  // the sum of one tile's deltas runs beside the products and the attention of the other.
-  int min_tiled_tokens = 2048;
+  // the sum of one tile's deltas runs beside the products and the attention of the other. 0: where it pays.
+  int min_tiled_tokens = 0;
 };
 
 // Rank thread only. Every rank calls Forward with the same plan, and reaches the same collectives in the same
@@ -120,6 +120,7 @@ class Model {
   kernels::Backend& backend_;
   kernels::Stream& stream_;
   const int first_output_layer_;  // layers from here on run output rows
+  const int min_tiled_tokens_;
   StepInputs inputs_;
   Activations act_;
   kernels::Stream* side_ = nullptr;  // for work beside the stream's own; the stream itself on one rank

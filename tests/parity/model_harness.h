@@ -25,7 +25,7 @@ struct HarnessOptions {
   bool dense = false;  // index_topk 0
   int world = 1;       // on GPUs, rank r has the r-th
   bool index_by_rows = false;
-  int min_tiled_tokens = 2048;
+  int min_tiled_tokens = 0;  // as ModelParts
   int threads = 1;  // per rank
   int max_step_tokens = 512;
   int max_output_rows = 512;
