@@ -1,6 +1,5 @@
 #include "engine/follower.h"
 
-#include <algorithm>
 #include <atomic>
 #include <memory>
 #include <string>
@@ -19,8 +18,6 @@
 namespace yoio {
 namespace {
 
-// Once all processes know where to meet they come at once.
-constexpr Duration kMeetTimeout = std::chrono::minutes(1);
 // For the ranks of a group that has failed to notice. A process that is no longer needed ends within a
 // second.
 constexpr Duration kStopTimeout = std::chrono::seconds(1);
@@ -118,8 +115,6 @@ absl::StatusOr<WorkerGroupOptions> Follower::Workers(const Welcome& welcome) {
   workers.worker.check_index = welcome.check_index;
   workers.group.kind = welcome.communicator;
   workers.group.ticket = welcome.ticket;
-  workers.group.host = options_.group_host;
-  workers.group.timeout = std::min<Duration>(kMeetTimeout, options_.load_timeout);
   workers.step_timeout = std::chrono::nanoseconds(welcome.step_timeout_ns);
   workers.on_ended = [this](int rank, int64_t step) { pipe_->Send(SerializeMessage(Ended{rank, step})); };
   workers.on_failure = [this](const absl::Status& failure) { pipe_->Break(Final(failure)); };

@@ -1,8 +1,7 @@
 #include "engine/leader.h"
 
-#include <algorithm>
-#include <string>
 #include <utility>
+#include <vector>
 
 #include "base/status.h"
 
@@ -11,8 +10,6 @@ namespace {
 
 constexpr Duration kCpuStepTimeout = std::chrono::seconds(60);
 constexpr Duration kGpuStepTimeout = std::chrono::seconds(30);
-// Once all processes know where to meet they come at once.
-constexpr Duration kMeetTimeout = std::chrono::minutes(1);
 // For followers to finish their last step and leave.
 constexpr Duration kByeTimeout = std::chrono::seconds(2);
 
@@ -53,21 +50,18 @@ absl::Status Leader::Gather(const EngineOptions& options, const Node& node, Time
 
 absl::Status Leader::Start(const EngineOptions& options, const Node& node, CommunicatorKind kind,
                            TimePoint deadline) {
-  const std::string host = options.nnodes > 1 ? options.group_host : "";
+  WorkerGroupOptions workers = WorkersOf(options, node);
   std::unique_ptr<Rendezvous> rendezvous;  // until all have met
   if (kind != CommunicatorKind::kLocal) {
-    YOIO_ASSIGN_OR_RETURN(rendezvous, MakeRendezvous(kind, host));
+    YOIO_ASSIGN_OR_RETURN(rendezvous, MakeRendezvous(kind, workers.group.host));
+    workers.group.ticket = rendezvous->ticket();
+    workers.group.rendezvous = rendezvous.get();
   }
-  WorkerGroupOptions workers = WorkersOf(options, node);
   workers.worker.checkpoint = node.checkpoint->get();
   workers.worker.sizing = sizing_;
   workers.worker.index_by_rows = options.index_sharding == IndexSharding::kRows;
   workers.worker.check_index = options.check_index;
   workers.group.kind = kind;
-  if (rendezvous != nullptr) workers.group.ticket = rendezvous->ticket();
-  workers.group.host = host;
-  workers.group.rendezvous = rendezvous.get();
-  workers.group.timeout = std::min(kMeetTimeout, options.load_timeout);
   step_timeout_ = StepTimeout(options, node);
   workers.step_timeout = step_timeout_;
   workers.watch_all = true;

@@ -1,5 +1,6 @@
 #include "engine/node.h"
 
+#include <algorithm>
 #include <string>
 #include <utility>
 
@@ -11,6 +12,8 @@ namespace yoio {
 namespace {
 
 constexpr char kDummyModel[] = "dummy";
+// Once all processes know where to meet they come at once.
+constexpr Duration kMeetTimeout = std::chrono::minutes(1);
 
 const char* NameOf(kernels::DeviceKind device) {
   return device == kernels::DeviceKind::kCuda ? "cuda" : "cpu";
@@ -98,6 +101,8 @@ WorkerGroupOptions WorkersOf(const EngineOptions& options, const Node& node) {
   workers.group.world = node.ranks.world;
   workers.group.first_rank = node.ranks.first;
   workers.group.num_ranks = node.ranks.count;
+  if (options.nnodes > 1) workers.group.host = options.group_host;
+  workers.group.timeout = std::min(kMeetTimeout, options.load_timeout);
   workers.backends = node.devices.OfRanks(node.ranks.count);
   workers.threads = ThreadsOf(options, node.ranks);
   if (options.on_progress) {
