@@ -274,8 +274,7 @@ CUtensorMap MapCache(const PagedTokens& source, CudaStream& stream) {
   return MapBoxes({.data = source.cache,
                    .sizes = {kPanel, kMostSlots, panels},
                    .strides = {panels * kPanelBytes, kPanelBytes},
-                   .box = {kPanel, Stage<kHeads>::kTokens, kHeads * kHeadPanels},
-                   .promotion = CU_TENSOR_MAP_L2_PROMOTION_L2_128B},
+                   .box = {kPanel, Stage<kHeads>::kTokens, kHeads * kHeadPanels}},
                   stream);
 }
 

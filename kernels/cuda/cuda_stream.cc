@@ -34,6 +34,9 @@ absl::StatusOr<std::unique_ptr<CudaStream>> CudaStream::CreateWithPriority(int d
       ToStatus(cudaDeviceGetAttribute(&stream->multiprocessors_, cudaDevAttrMultiProcessorCount, device),
                "cudaDeviceGetAttribute"));
   YOIO_RETURN_IF_ERROR(
+      ToStatus(cudaDeviceGetAttribute(&stream->memory_clock_, cudaDevAttrMemoryClockRate, device),
+               "cudaDeviceGetAttribute"));
+  YOIO_RETURN_IF_ERROR(
       ToStatus(cudaStreamCreateWithPriority(&stream->stream_, cudaStreamNonBlocking, priority),
                "cudaStreamCreateWithPriority"));
   YOIO_RETURN_IF_ERROR(

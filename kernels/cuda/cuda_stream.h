@@ -39,6 +39,7 @@ class CudaStream final : public Stream {
 
   cudaStream_t get() const { return stream_; }
   int multiprocessors() const { return multiprocessors_; }
+  int memory_clock() const { return memory_clock_; }  // kHz; 0 when the driver does not tell
   cublasLtHandle_t blas() const { return blas_; }
   void* blas_scratch() const { return blas_scratch_; }
   LibraryProducts& products() { return products_; }
@@ -65,6 +66,7 @@ class CudaStream final : public Stream {
 
   int device_ = 0;
   int multiprocessors_ = 0;
+  int memory_clock_ = 0;
   cudaStream_t stream_ = nullptr;
   cudaEvent_t mark_ = nullptr;  // where others wait for this stream
   std::unique_ptr<CudaStream> side_;

@@ -326,8 +326,7 @@ CUtensorMap Map(const void* data, int64_t parts, int64_t rows, int64_t columns, 
   return MapBoxes({.data = data,
                    .sizes = {whole ? kPanel : columns, rows, parts, whole ? columns / kPanel : 1},
                    .strides = {stride * 2, stride * rows * 2, kRowBytes},
-                   .box = {kPanel, box_rows, parts, groups},
-                   .promotion = CU_TENSOR_MAP_L2_PROMOTION_L2_128B},
+                   .box = {kPanel, box_rows, parts, groups}},
                   stream);
 }
 

@@ -9,6 +9,9 @@ namespace {
 
 constexpr int kMaxRank = 5;
 
+// HBM3e, in kHz. HBM3 has 2.6 GHz.
+constexpr int kFastMemoryClock = 3'000'000;
+
 using MapFunction = decltype(&cuTensorMapEncodeTiled);
 
 // The driver is found at run time: nothing links against it.
@@ -19,6 +22,13 @@ MapFunction FindMapFunction() {
                                                              cudaEnableDefault, &result);
   if (error != cudaSuccess || result != cudaDriverEntryPointSuccess) return nullptr;
   return reinterpret_cast<MapFunction>(function);
+}
+
+// How much of memory the second-level cache fetches at a time. Streams of HBM3 (H100) are 1 to 4% faster with
+// 256 bytes, those of HBM3e (H200) 4 to 6% faster with 128.
+CUtensorMapL2promotion Promotion(const CudaStream& stream) {
+  return stream.memory_clock() >= kFastMemoryClock ? CU_TENSOR_MAP_L2_PROMOTION_L2_128B
+                                                   : CU_TENSOR_MAP_L2_PROMOTION_L2_256B;
 }
 
 }  // namespace
@@ -35,7 +45,7 @@ CUtensorMap MapBoxes(const BoxedTensor& tensor, CudaStream& stream) {
   if (encode == nullptr ||
       encode(&map, CU_TENSOR_MAP_DATA_TYPE_BFLOAT16, static_cast<cuuint32_t>(tensor.sizes.size()),
              const_cast<void*>(tensor.data), sizes, strides, box, steps, CU_TENSOR_MAP_INTERLEAVE_NONE,
-             CU_TENSOR_MAP_SWIZZLE_128B, tensor.promotion,
+             CU_TENSOR_MAP_SWIZZLE_128B, Promotion(stream),
              CU_TENSOR_MAP_FLOAT_OOB_FILL_NONE) != CUDA_SUCCESS) {
     stream.Note(cudaErrorInvalidValue, "a tensor map");
   }

@@ -20,7 +20,6 @@ struct BoxedTensor {
   std::initializer_list<int64_t> sizes;
   std::initializer_list<int64_t> strides;  // bytes, multiples of 16; without the innermost
   std::initializer_list<int64_t> box;
-  CUtensorMapL2promotion promotion;  // how much of memory the second-level cache fetches at a time
 };
 
 // An error is noted in the stream.
