@@ -1,23 +1,15 @@
 #include "client/client.h"
 
-#include <grpcpp/channel.h>
 #include <grpcpp/client_context.h>
-#include <grpcpp/create_channel.h>
-#include <grpcpp/security/credentials.h>
 
 #include <chrono>
 #include <utility>
 
+#include "client/channel.h"
 #include "client/error_details.h"
 
 namespace yoio {
 namespace {
-
-std::shared_ptr<grpc::Channel> OpenChannel(const std::string& server) {
-  grpc::ChannelArguments arguments;
-  arguments.SetInt(GRPC_ARG_ENABLE_HTTP_PROXY, 0);
-  return grpc::CreateCustomChannel(server, grpc::InsecureChannelCredentials(), arguments);
-}
 
 // One call: its context, with the deadline set, registered for cancellation while this object lives.
 class Call {
@@ -68,7 +60,7 @@ absl::Status Stream(Call& call, std::unique_ptr<grpc::ClientReader<Response>> re
 
 using Stub = v1::InferenceService::Stub;
 
-Client::Client(const std::string& server) : stub_(v1::InferenceService::NewStub(OpenChannel(server))) {}
+Client::Client(const std::string& server) : stub_(v1::InferenceService::NewStub(OpenChannel({server}))) {}
 
 absl::Status Client::Generate(const v1::GenerateRequest& request, GenerateCallback on_event,
                               const CallOptions& options) {
@@ -121,7 +113,7 @@ absl::Status Client::Abort(const std::string& request_id, const CallOptions& opt
 absl::StatusOr<::grpc::health::v1::HealthCheckResponse> CheckHealth(const std::string& server,
                                                                     const std::string& service,
                                                                     const CallOptions& options) {
-  const auto stub = ::grpc::health::v1::Health::NewStub(OpenChannel(server));
+  const auto stub = ::grpc::health::v1::Health::NewStub(OpenChannel({server}));
   ::grpc::health::v1::HealthCheckRequest request;
   request.set_service(service);
   return Unary(*stub, &::grpc::health::v1::Health::Stub::Check, request, options);

@@ -47,7 +47,15 @@ struct EngineOptions {
   int max_step_tokens = 0;  // 0: 512 on CPU, 8192 on CUDA
   int max_output_rows = 512;
   int default_max_tokens = 1024;
-  int pipeline_depth = 0;  // steps in flight; 0: 1 on CPU, 2 on CUDA
+  // No step with a token for somebody is made longer than this by prompts, as far as recent steps tell; 0:
+  // 100 ms on CPU, 20 ms on CUDA.
+  Duration max_token_gap{0};
+  bool prefix_cache = true;
+  int64_t swap_bytes = -1;  // host memory per rank for preempted sequences; -1: sized from what is free
+  int32_t max_queued_requests = 1024;
+  int64_t max_queued_tokens = int64_t{16} << 20;  // prompt tokens of those
+  TenantLimits tenant_limits;                     // of tenants that bring none of their own
+  int pipeline_depth = 0;                         // steps in flight; 0: 1 on CPU, 2 on CUDA
   size_t max_request_bytes = 16 << 20;
   Duration stall_timeout = std::chrono::seconds(60);
   Duration step_timeout{0};  // no step takes longer, or the engine has failed; 0: 60 s on CPU, 30 s on CUDA
@@ -91,6 +99,9 @@ struct Limits {
   int32_t max_sequences;
   int32_t max_step_tokens;
   Duration max_request_time;
+  int32_t max_cache_salt_bytes = 128;
+  int32_t max_queued_requests = 0;
+  int64_t max_queued_tokens = 0;
 };
 
 // What --dry-run prints, and what the start-up log says.

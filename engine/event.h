@@ -85,6 +85,14 @@ struct Timing {
   int32_t prefill_chunks = 0;
   int32_t decode_steps = 0;
   int32_t queue_length_on_arrival = 0;
+  int32_t queue_position_on_arrival = 0;  // 0 = next to run
+  int32_t preemptions = 0;                // how often it gave way to others
+  int32_t recomputed_tokens = 0;          // because of that
+  // `queue` and later waits, by what was missing.
+  Duration waited_slots{};
+  Duration waited_blocks{};
+  Duration waited_token_budget{};
+  Duration waited_tenant_share{};
 };
 
 struct SummaryEvent {

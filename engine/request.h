@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "base/clock.h"
+#include "engine/tenant.h"
 
 namespace yoio {
 
@@ -49,10 +50,30 @@ struct LogprobParams {
   int32_t top_n = 0;    // alternatives beside each record
 };
 
+// Which requests run first when not all can. A higher class goes before a lower one; who waits rises in time.
+enum class Priority { kLow, kNormal, kHigh };
+
+// How the prefix cache is used. Only requests of one tenant with the same salt share cached tokens.
+struct CacheParams {
+  bool bypass = false;  // neither looks tokens up nor leaves them there
+  std::string salt;
+};
+
+// What the caller hopes for. The scheduler weighs it; nothing fails because of it. All from arrival, > 0.
+struct LatencyTargets {
+  std::optional<Duration> time_to_first_token;
+  std::optional<Duration> time_per_output_token;
+  std::optional<Duration> total;
+};
+
 // Values the caller left open are nullopt or absent, and filled in by admission from the model's defaults.
 struct Request {
   std::string id;  // chosen by the caller or drawn by the server; unique among live requests of `tenant`
   std::string tenant = "default";
+  TenantLimits tenant_limits;  // the newest request's hold for all of the tenant's
+  Priority priority = Priority::kNormal;
+  CacheParams cache;
+  LatencyTargets targets;
   std::variant<std::string, std::vector<int32_t>> prompt;
 
   std::optional<float> temperature, top_p, min_p, repetition_penalty, frequency_penalty, presence_penalty;

@@ -21,6 +21,21 @@ struct SchedulerOptions {
   int32_t max_sequences = 0;  // slots, hence rings
   int32_t max_step_tokens = 0;
   int32_t max_output_rows = 0;
+
+  bool prefix_cache = false;
+  int32_t num_snapshots = 0;         // rings for it, ids from max_sequences on
+  int32_t ring_tokens = 0;           // of one ring; 0: the model has no window group
+  int32_t replay_tokens = 0;         // so many tokens replayed before a position make its ring exact
+  int32_t snapshot_interval = 8192;  // prefilled tokens between snapshots
+  int32_t host_blocks = 0;           // room for preempted sequences in the host's memory
+  int32_t host_rings = 0;
+};
+
+// What recent steps have cost, for choosing between ways; 0 while nothing is known.
+struct StepCosts {
+  double seconds_per_prompt_token = 0;
+  double seconds_per_step = 0;  // of a step without prompt tokens
+  double seconds_per_swapped_block = 0;
 };
 
 // Policy: running sequences that decode come first, then prompts under way in order of arrival, then waiting

@@ -3,6 +3,7 @@
 #define YOIO_ENGINE_SEQUENCE_H_
 
 #include <cstdint>
+#include <string>
 #include <vector>
 
 #include "base/clock.h"
@@ -39,6 +40,13 @@ struct SequenceGroup {
   int32_t max_tokens = 0;
   bool score_only = false;
   int32_t n = 1;
+
+  std::string tenant;
+  TenantLimits tenant_limits;
+  Priority priority = Priority::kNormal;
+  TimePoint arrival{};
+  TimePoint due = TimePoint::max();  // by when its next token is wanted: deadlines and targets, for the order
+  CacheParams cache;
 
   bool paused = false;  // set by the engine: its reader is behind
 

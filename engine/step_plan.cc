@@ -13,7 +13,7 @@
 namespace yoio {
 namespace {
 
-constexpr uint32_t kVersion = 0x59500001;  // 'YP', then the version: raise it with every change of a field
+constexpr uint32_t kVersion = 0x59500002;  // 'YP', then the version: raise it with every change of a field
 
 }  // namespace
 
@@ -43,7 +43,7 @@ void ForEachField(Archive& archive, T& copy) {
 template <typename Archive, Is<StepSequence> T>
 void ForEachField(Archive& archive, T& sequence) {
   archive(sequence.slot, sequence.token_begin, sequence.token_count, sequence.start_position,
-          sequence.new_block_begin, sequence.new_block_count);
+          sequence.new_block_begin, sequence.new_block_count, sequence.global_from);
 }
 
 template <typename Archive, Is<SampleRow> T>
@@ -58,9 +58,10 @@ void ForEachField(Archive& archive, T& row) {
 
 template <typename Archive, Is<StepPlan> T>
 void ForEachField(Archive& archive, T& plan) {
-  archive(plan.step, plan.released_slots, plan.admitted, plan.block_copies, plan.ring_copies, plan.sequences,
-          plan.new_blocks, plan.token_ids, plan.positions, plan.num_prompt_tokens, plan.output_tokens,
-          plan.samples, plan.scores);
+  archive(plan.step, plan.released_slots, plan.admitted, plan.swap_out_blocks, plan.swap_out_rings,
+          plan.ring_saves, plan.block_copies, plan.ring_copies, plan.swap_in_blocks, plan.swap_in_rings,
+          plan.sequences, plan.new_blocks, plan.token_ids, plan.positions, plan.num_prompt_tokens,
+          plan.output_tokens, plan.samples, plan.scores);
 }
 
 namespace {

@@ -31,9 +31,13 @@ struct StepSequence {
   int32_t start_position;   // logical position of the first of them
   int32_t new_block_begin;  // the blocks that join this slot's table: a range of StepPlan::new_blocks
   int32_t new_block_count;
+  // Tokens at positions before it are replayed: they pass through the layers that run all tokens and write
+  // the window group only, because the global group holds them already.
+  int32_t global_from = 0;
 };
 
-// A copy done before anything else in the step.
+// A copy of a block or a ring, by ids. The copies of a step are done before anything else in it, in the order
+// of the lists in StepPlan; those of one list at once, so that none reads what another of them writes.
 struct BlockCopy {
   int32_t source;
   int32_t destination;
@@ -60,12 +64,21 @@ struct StepPlan {
   int64_t step = 0;
   std::vector<int32_t> released_slots;
   std::vector<SlotAdmission> admitted;
-  std::vector<BlockCopy> block_copies;  // global group, block ids
-  std::vector<BlockCopy> ring_copies;   // window group, sequence slots
-  std::vector<StepSequence> sequences;  // those with prompt tokens first
-  std::vector<int32_t> new_blocks;      // block ids of the global group
+  // Ids of blocks are those of the global group. Ids of rings: sequence slots, then snapshots
+  // (CacheGeometry). Ids on the host are places in its memory for preempted sequences.
+  std::vector<BlockCopy> swap_out_blocks;  // block -> block on the host
+  std::vector<BlockCopy> swap_out_rings;   // slot -> ring on the host
+  std::vector<BlockCopy> ring_saves;       // slot -> snapshot
+  std::vector<BlockCopy> block_copies;     // block -> block
+  std::vector<BlockCopy> ring_copies;      // slot or snapshot -> slot
+  std::vector<BlockCopy> swap_in_blocks;   // block on the host -> block
+  std::vector<BlockCopy> swap_in_rings;    // ring on the host -> slot
+  // At most one for each slot. Those with prompt tokens first; no sequence has tokens of both kinds.
+  std::vector<StepSequence> sequences;
+  std::vector<int32_t> new_blocks;  // block ids of the global group
 
-  // Prompt tokens first, then generated ones: the two run through different products (invariant I5).
+  // Prompt tokens first, then generated ones: the two run through different products (invariant I5). A
+  // generated token that is computed again after a preemption is still a generated one.
   std::vector<int32_t> token_ids;  // an id, or -1 - r: the token sampled in sample row r of the previous step
   std::vector<int32_t> positions;
   int32_t num_prompt_tokens = 0;

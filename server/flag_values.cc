@@ -78,6 +78,30 @@ FlagValue IntValue(int& target, int min, int max, std::string zero) {
   return {set, show};
 }
 
+FlagValue Int64Value(int64_t& target, int64_t min, int64_t max) {
+  auto set = [&target, min, max](const std::string& text) {
+    int64_t value = 0;
+    if (!absl::SimpleAtoi(text, &value) || value < min || value > max) {
+      return absl::InvalidArgumentError(absl::StrCat("expected a whole number from ", min, " to ", max));
+    }
+    target = value;
+    return absl::OkStatus();
+  };
+  return {set, [&target] { return absl::StrCat(target); }};
+}
+
+FlagValue RatioValue(double& target) {
+  auto set = [&target](const std::string& text) {
+    double value = 0;
+    if (!absl::SimpleAtod(text, &value) || !(value > 0) || value > 1) {
+      return absl::InvalidArgumentError("expected a number above 0 and at most 1");
+    }
+    target = value;
+    return absl::OkStatus();
+  };
+  return {set, [&target] { return absl::StrCat(target); }};
+}
+
 FlagValue BytesValue(std::function<void(int64_t)> store, std::function<int64_t()> load, int64_t min,
                      int64_t max, std::string zero) {
   auto set = [store, min, max](const std::string& text) -> absl::Status {

@@ -53,6 +53,13 @@ FlagValue OptionalAddressValue(std::optional<Address>& target, const std::string
   return {set, [&target, none] { return target ? target->ToString() : none; }};
 }
 
+// 0 is none; negative: not chosen.
+FlagValue SwapBytesValue(int64_t& target) {
+  FlagValue value = BytesValue([&target](int64_t bytes) { target = bytes; }, [&target] { return target; }, 0,
+                               std::numeric_limits<int64_t>::max());
+  return {value.set, [&target] { return target < 0 ? "from free memory" : FormatBytes(target); }};
+}
+
 }  // namespace
 
 std::string Flag::Option() const { return absl::StrCat("--", name); }
@@ -141,6 +148,22 @@ std::vector<Flag> MakeFlags(ServerOptions& o) {
        IntValue(e.max_output_rows, 1, 1 << 20), Nodes::kLeader},
       {"default-max-tokens", "N", "max_tokens of a request that leaves it out, if there is room.",
        IntValue(e.default_max_tokens, 1, 1 << 30), Nodes::kLeader},
+      {"max-token-gap", "DURATION", "How long prompts may make a step in which others wait for tokens.",
+       DurationValue(e.max_token_gap, milliseconds(1), "100ms on CPU, 20ms on CUDA"), Nodes::kLeader},
+      {"prefix-cache", "on|off", "Keep what prompts computed for others that begin alike.",
+       SwitchValue(e.prefix_cache), Nodes::kLeader},
+      {"swap-bytes", "BYTES", "Host memory for sequences that give way, per rank.",
+       SwapBytesValue(e.swap_bytes), Nodes::kLeader},
+      {"max-queued-requests", "N", "Requests that may wait; further ones are refused.",
+       IntValue(e.max_queued_requests, 1, 1 << 20), Nodes::kLeader},
+      {"max-queued-tokens", "N", "Prompt tokens that may wait with them.",
+       Int64Value(e.max_queued_tokens, 1, int64_t{1} << 40), Nodes::kLeader},
+      {"tenant-max-requests", "N", "Live requests of one tenant; 0: no limit of its own.",
+       IntValue(e.tenant_limits.max_requests, 0, 1 << 20), Nodes::kLeader},
+      {"tenant-max-queued-tokens", "N", "Prompt tokens of one tenant that may wait; 0: no limit.",
+       Int64Value(e.tenant_limits.max_queued_tokens, 0, int64_t{1} << 40), Nodes::kLeader},
+      {"tenant-max-cache-share", "RATIO", "Most of the cache that one tenant's requests may hold.",
+       RatioValue(e.tenant_limits.max_cache_share), Nodes::kLeader},
       {"max-request-time", "DURATION", "When a request ends that has no deadline.",
        DurationValue(e.max_request_time, seconds(1)), Nodes::kLeader},
       {"stall-timeout", "DURATION", "When a stream ends whose reader takes nothing.",

@@ -18,7 +18,10 @@ namespace yoio {
 // sequence slot, that never grow.
 struct CacheGeometry {
   int32_t num_blocks = 0;     // global group
-  int32_t max_sequences = 0;  // slots
+  int32_t max_sequences = 0;  // slots, each with a ring: their ids come first
+  int32_t num_snapshots = 0;  // further rings, copies that the prefix cache keeps
+  int32_t host_blocks = 0;    // places in the host's memory for blocks and rings of preempted sequences
+  int32_t host_rings = 0;
   int32_t max_blocks_per_sequence = 0;
   int32_t ring_tokens = 0;  // ceil(window / 64) + 1 blocks, in tokens; 0 without window stores
 
