@@ -1,8 +1,10 @@
 #include "engine/model/kv_cache.h"
 
 #include <algorithm>
+#include <string>
 #include <utility>
 
+#include "absl/strings/str_cat.h"
 #include "base/clock.h"
 #include "base/status.h"
 
@@ -17,6 +19,14 @@ constexpr int32_t kMeasuredBlocks = 256;  // enough to keep a bus busy
 // Elements of one cached token in `store` on this rank.
 int64_t TokenWidth(const Store& store, const Shard& shard) {
   return static_cast<int64_t>(shard.kv_heads) * 2 * store.head_dim;
+}
+
+absl::StatusOr<kernels::Buffer> HostPlaces(int64_t bytes, kernels::Backend& backend) {
+  absl::StatusOr<kernels::Buffer> places = backend.AllocateHost(bytes);
+  if (places.ok()) return places;
+  return absl::Status(places.status().code(),
+                      absl::StrCat("host memory for preempted sequences, as --swap-bytes says: ",
+                                   std::string(places.status().message())));
 }
 
 }  // namespace
@@ -80,9 +90,9 @@ absl::StatusOr<std::unique_ptr<KvCache>> KvCache::Create(const ModelConfig& conf
     }
   }
   YOIO_ASSIGN_OR_RETURN(cache->blocks_.host,
-                        backend.AllocateHost(geometry.host_blocks * cache->blocks_.host_stride));
+                        HostPlaces(geometry.host_blocks * cache->blocks_.host_stride, backend));
   YOIO_ASSIGN_OR_RETURN(cache->rings_.host,
-                        backend.AllocateHost(geometry.host_rings * cache->rings_.host_stride));
+                        HostPlaces(geometry.host_rings * cache->rings_.host_stride, backend));
   YOIO_ASSIGN_OR_RETURN(cache->pairs_, backend.Allocate(kMostPairs * sizeof(BlockCopy)));
   return cache;
 }
@@ -140,7 +150,7 @@ absl::StatusOr<double> KvCache::MeasureSwap(kernels::Backend& backend, kernels::
     const TimePoint begin = Clock::now();
     Copy(plan, backend, stream);
     YOIO_RETURN_IF_ERROR(backend.Synchronize(stream));
-    seconds = std::chrono::duration<double>(Clock::now() - begin).count();
+    seconds = ToSeconds(Clock::now() - begin);
   }
   return seconds / count;
 }
