@@ -39,9 +39,19 @@ int32_t Scheduler::QueuePosition(const SequenceGroup* group) const {
   return it == waiting_.end() ? -1 : static_cast<int32_t>(it - waiting_.begin());
 }
 
-StepPlan Scheduler::Next(TimePoint now, int32_t max_prompt_tokens) {
+int32_t Scheduler::num_decoding() const {
+  int32_t count = 0;
+  for (const SequenceGroup* group : running_) {
+    for (const Sequence& sequence : group->choices) {
+      count += !group->paused && !sequence.ended && sequence.planned_outputs > 0 ? 1 : 0;
+    }
+  }
+  return count;
+}
+
+StepPlan Scheduler::Next(TimePoint now, const StepAllowance& allowance) {
   Budget budget{.tokens = options_.max_step_tokens,
-                .prompt_tokens = max_prompt_tokens,
+                .prompt_tokens = allowance.max_prompt_tokens,
                 .output_rows = options_.max_output_rows};
   std::vector<Member> decodes;
   std::vector<Chunk> chunks;
@@ -209,7 +219,7 @@ void Scheduler::EmitDecode(const Member& member, StepPlan& plan, UnderWay& under
   Sequence& sequence = member.sequence();
   const StepSequence step = EmitSequence(member, 1, plan, under_way);
   const bool known = sequence.delivered_outputs == sequence.planned_outputs;
-  plan.token_ids.push_back(known ? sequence.last_token : -1 - sequence.last_sample_row);
+  plan.token_ids.push_back(known ? sequence.outputs.back() : -1 - sequence.last_sample_row);
   plan.output_tokens.push_back(step.token_begin);
   if (std::exchange(member.group->last_decode_step, plan.step) != plan.step) ++member.group->decode_steps;
   EmitSample(member, static_cast<int32_t>(plan.output_tokens.size()) - 1, plan, under_way);
@@ -255,7 +265,7 @@ Scheduler::Delivery Scheduler::Deliver(StepResult& result) {
     const Member& member = under_way.samples[i];
     Sequence& sequence = member.sequence();
     ++sequence.delivered_outputs;
-    sequence.last_token = result.samples[i].record.id;
+    sequence.outputs.push_back(result.samples[i].record.id);
     if (!sequence.ended) delivery.samples.push_back({member.group, member.choice, &result.samples[i]});
   }
   auto next_score = result.scores.begin();

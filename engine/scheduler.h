@@ -29,6 +29,7 @@ struct SchedulerOptions {
   int32_t snapshot_interval = 8192;  // prefilled tokens between snapshots
   int32_t host_blocks = 0;           // room for preempted sequences in the host's memory
   int32_t host_rings = 0;
+  Duration ageing = std::chrono::seconds(10);  // a request that waits so long rises one class
 };
 
 // What recent steps have cost, for choosing between ways; 0 while nothing is known.
@@ -36,6 +37,12 @@ struct StepCosts {
   double seconds_per_prompt_token = 0;
   double seconds_per_step = 0;  // of a step without prompt tokens
   double seconds_per_swapped_block = 0;
+};
+
+// What one step may take.
+struct StepAllowance {
+  int32_t max_prompt_tokens = std::numeric_limits<int32_t>::max();  // >= 1; generated tokens are not bound
+  StepCosts costs;
 };
 
 // Policy: running sequences that decode come first, then prompts under way in order of arrival, then waiting
@@ -53,9 +60,9 @@ class Scheduler {
   // The group joins the queue. CanEverRun must hold.
   void Add(SequenceGroup* group);
 
-  // The next step, with at most `max_prompt_tokens` (>= 1) of them, or an empty plan when there is nothing to
-  // do. Steps are numbered from 0 without gaps; results must come back in the same order.
-  StepPlan Next(TimePoint now, int32_t max_prompt_tokens = std::numeric_limits<int32_t>::max());
+  // The next step, or an empty plan when there is nothing to do. Steps are numbered from 0 without gaps;
+  // results must come back in the same order. `now` never goes back.
+  StepPlan Next(TimePoint now, const StepAllowance& allowance = {});
 
   struct Sample {
     SequenceGroup* group;
@@ -86,7 +93,10 @@ class Scheduler {
   int32_t num_waiting() const { return static_cast<int32_t>(waiting_.size()); }
   int32_t num_running() const { return static_cast<int32_t>(running_.size()); }
   int64_t waiting_tokens() const { return waiting_tokens_; }
+  // Sequences that draw a token in every step.
+  int32_t num_decoding() const;
   int32_t free_blocks() const { return blocks_.free(); }
+  int32_t cached_blocks() const { return 0; }  // of the free ones: those that only the prefix cache holds
   int32_t total_blocks() const { return blocks_.total(); }
   int32_t free_slots() const { return static_cast<int32_t>(free_slots_.size()); }
   // 0 for the head of the queue; -1 when the group does not wait.

@@ -2,6 +2,7 @@
 #ifndef YOIO_ENGINE_SEQUENCE_H_
 #define YOIO_ENGINE_SEQUENCE_H_
 
+#include <array>
 #include <cstdint>
 #include <string>
 #include <vector>
@@ -12,15 +13,19 @@
 
 namespace yoio {
 
+// What a request that waits is waiting for.
+enum class WaitCause { kNothing, kSlots, kBlocks, kTokenBudget, kTenantShare };
+inline constexpr int kNumWaitCauses = 5;
+
 // One of a group's choices. "Planned" counts what plans say, "delivered" what results have said; with a
 // pipeline of depth d the first runs ahead of the second by up to d steps.
 struct Sequence {
   int32_t slot = -1;            // -1: not admitted
-  std::vector<Block> blocks;    // every block it can ever need, taken at admission, in logical order
+  std::vector<Block> blocks;    // its table so far, in logical order
   int32_t planned_tokens = 0;   // positions whose keys and values some plan has written
   int32_t planned_outputs = 0;  // tokens that some plan has drawn
   int32_t delivered_outputs = 0;
-  int32_t last_token = -1;        // the newest delivered one
+  std::vector<int32_t> outputs;   // the delivered ones
   int64_t last_sample_step = -1;  // where the newest planned one is drawn
   int32_t last_sample_row = -1;
   int32_t in_flight = 0;  // steps under way that touch its slot or blocks
@@ -50,7 +55,12 @@ struct SequenceGroup {
 
   bool paused = false;  // set by the engine: its reader is behind
 
-  std::vector<Sequence> choices;  // filled at admission; choices[0] runs the prompt
+  // Filled by the scheduler.
+  std::vector<Sequence> choices;                  // from its admission on; choices[0] runs the prompt
+  std::array<Duration, kNumWaitCauses> waited{};  // by WaitCause, in all its times in the queue
+  int32_t cached_tokens = 0;      // of the prompt: the prefix cache had them when it was first admitted
+  int32_t recomputed_tokens = 0;  // computed again after a preemption
+  int32_t preemptions = 0;
   int32_t prefill_chunks = 0;
   int32_t decode_steps = 0;  // steps that drew a token after the first, whatever the number of choices
   int64_t last_decode_step = -1;

@@ -62,7 +62,8 @@ class Simulation {
 
   // One turn of the engine's loop. False when there was nothing to do.
   bool Turn() {
-    plan_ = scheduler_.Next(now_ += std::chrono::milliseconds(1), max_prompt_tokens);
+    plan_ = scheduler_.Next(now_ += std::chrono::milliseconds(1),
+                            {.max_prompt_tokens = max_prompt_tokens, .costs = costs});
     const bool idle = plan_.empty();
     if (!idle) results_.push_back(replayer_.Run(plan_));
     if (static_cast<int>(results_.size()) == depth_ || (idle && !results_.empty())) {
@@ -103,6 +104,7 @@ class Simulation {
   int64_t steps() const { return replayer_.steps(); }
 
   int32_t max_prompt_tokens = std::numeric_limits<int32_t>::max();  // of the next turns
+  StepCosts costs;
 
  private:
   void Deliver() {
