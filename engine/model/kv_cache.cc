@@ -121,6 +121,12 @@ void KvCache::Copy(const std::vector<BlockCopy>& copies, const Group& group, Way
   }
 }
 
+void KvCache::ClearRing(int32_t slot, kernels::Backend& backend, kernels::Stream& stream) const {
+  for (const Piece& piece : rings_.pieces) {
+    backend.Fill(static_cast<char*>(piece.data) + slot * piece.bytes, 0, piece.bytes, stream);
+  }
+}
+
 absl::StatusOr<double> KvCache::MeasureSwap(kernels::Backend& backend, kernels::Stream& stream) const {
   const int32_t count = std::min({geometry_.host_blocks, geometry_.num_blocks, kMeasuredBlocks});
   if (count == 0) return 0.0;
