@@ -70,7 +70,9 @@ absl::StatusOr<std::unique_ptr<Engine>> Build(const EngineOptions& options, Node
                      .prefix_cache = sizing.prefix_cache,
                      .num_snapshots = sizing.cache.num_snapshots,
                      .ring_tokens = sizing.cache.ring_tokens,
-                     .replay_tokens = sizing.replay_tokens};
+                     .replay_tokens = sizing.replay_tokens,
+                     .host_blocks = sizing.cache.host_blocks,
+                     .host_rings = sizing.cache.host_rings};
   return std::make_unique<EngineImpl>(std::move(parts));
 }
 
