@@ -167,7 +167,8 @@ void EngineImpl::Run() {
   while (!mailbox_.closed()) {
     TakeCommands();
     const TimePoint next_look = Police(Clock::now());
-    StepPlan plan = scheduler_.Next(Clock::now(), pace_.MaxPromptTokens());
+    StepPlan plan =
+        scheduler_.Next(Clock::now(), {.max_prompt_tokens = pace_.MaxPromptTokens(), .costs = {}});
     const bool idle = plan.empty();
     if (!idle) {
       pace_.Submitted(plan, Clock::now());
