@@ -120,6 +120,7 @@ struct MemoryPlan {
   int64_t bytes_per_ring;          // window group, one sequence, per rank
   int32_t global_blocks;
   int32_t max_sequences;
+  int32_t snapshots;  // of one sequence's window, for the prefix cache
   int32_t SequencesThatFit(int32_t tokens) const;
 };
 

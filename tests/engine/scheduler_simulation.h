@@ -21,7 +21,8 @@ struct TestGroup : SequenceGroup {
   std::vector<int32_t> stop_after;            // [n] tokens after which a choice ends; empty: max_tokens
   std::vector<std::vector<int32_t>> outputs;  // [n]
   std::vector<float> scores;
-  std::vector<bool> open;  // [n]
+  std::vector<bool> open;          // [n]
+  bool continues_another = false;  // its prompt may hit what another one generated
   bool retired = false;
 
   int32_t length(int32_t choice) const {
@@ -124,6 +125,10 @@ class Simulation {
     context.insert(context.end(), output.begin(), output.end());
     ASSERT_EQ(sample.token->record.id, FakeToken(context, sample.choice))
         << "choice " << sample.choice << " after " << output.size() << " tokens";
+    if (!group.continues_another) {
+      ASSERT_EQ(sample.token->record.top[0].id, static_cast<int32_t>(group.prompt.size()))
+          << "given tokens are computed as such, generated ones as such";
+    }
     output.push_back(sample.token->record.id);
     if (static_cast<int32_t>(output.size()) < group.length(sample.choice)) return;
     group.open[sample.choice] = false;

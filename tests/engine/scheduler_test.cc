@@ -257,7 +257,7 @@ TEST(SchedulerTest, AdmissionWaitsForBlocksAndIsNotOvertaken) {
   SchedulerOptions options = kRoomy;
   options.num_blocks = 4;
   Simulation sim(options);
-  TestGroup* first = sim.Submit(sim.Add(100, 20));  // 2 blocks
+  TestGroup* first = sim.Submit(sim.Add(50, 20));   // 1 block, then 2
   TestGroup* large = sim.Submit(sim.Add(200, 10));  // 4 blocks
   TestGroup* small = sim.Submit(sim.Add(10, 10));   // 1 block, which is free all the time
   while (!first->done()) {

@@ -26,11 +26,12 @@ struct HarnessOptions {
   int world = 1;       // on GPUs, rank r has the r-th
   bool index_by_rows = false;
   int min_tiled_tokens = 0;  // as ModelParts
-  int threads = 1;  // per rank
+  int threads = 1;           // per rank
   int max_step_tokens = 512;
   int max_output_rows = 512;
   int max_sequences = 4;
   int max_tokens = 512;  // of one sequence
+  int num_snapshots = 0;
 };
 
 // Consecutive tokens of one sequence in a step.
@@ -40,6 +41,13 @@ struct Piece {
   std::vector<int32_t> ids;
   std::vector<int32_t> outputs;  // offsets into ids whose logits are wanted, ascending
   bool generated = false;
+  int32_t global_from = 0;  // as StepSequence
+};
+
+// What a plan asks for besides computing.
+struct StepExtras {
+  std::vector<int32_t> admitted{};  // slots that begin anew
+  std::vector<BlockCopy> ring_saves{}, ring_copies{};
 };
 
 // What one step computed. Rows are in the order of the pieces.
@@ -59,7 +67,12 @@ class ModelHarness {
 
   // Prompt pieces must come before generated ones. Blocks are handed out so that no sequence's are
   // consecutive. INTERNAL when the ranks' index sets are not the same, bit for bit.
-  absl::StatusOr<StepOutput> Run(const std::vector<Piece>& pieces);
+  absl::StatusOr<StepOutput> Run(const std::vector<Piece>& pieces, const StepExtras& extras = {});
+
+  // A sequence that begins anew in `slot` has the first `blocks` of the one in `from`.
+  void ShareBlocks(int32_t slot, int32_t from, int32_t blocks);
+  // Fills the slot's ring with NaN, on all ranks.
+  void PoisonRing(int32_t slot);
 
   // The index keys of the first `length` tokens of a sequence, [length, index dim], as rank 0 has them.
   std::vector<float> IndexKeys(int32_t slot, int length);
@@ -82,7 +95,7 @@ class ModelHarness {
   absl::Status Meet();
   absl::Status Load(const Checkpoint& checkpoint, int number);
   absl::Status OnRanks(const std::function<absl::Status(int rank)>& body);
-  StepPlan MakePlan(const std::vector<Piece>& pieces);
+  StepPlan MakePlan(const std::vector<Piece>& pieces, const StepExtras& extras);
   absl::Status RunRank(const StepPlan& plan, int number, StepOutput& output);
   absl::Status ReadIndex(int num_rows, int number);
   std::vector<float> ReadActivations(int number, const kernels::Activation* from, size_t count);
@@ -94,7 +107,8 @@ class ModelHarness {
   std::vector<std::unique_ptr<kernels::Backend>> backends_;  // by rank
   std::vector<std::unique_ptr<Communicator>> comms_;         // by rank
   std::vector<Rank> ranks_;
-  std::vector<int32_t> blocks_given_;  // [slots]
+  std::vector<std::vector<int32_t>> tables_;  // [slots]
+  std::vector<int32_t> blocks_sent_;          // [slots] of its table
   int64_t step_ = 0;
   RankThreads threads_;
 };
