@@ -1,20 +1,25 @@
 // `yoio bench`: puts load on a server and measures how it answers.
 #include <unistd.h>
 
+#include <algorithm>
 #include <chrono>
 #include <cstdio>
+#include <fstream>
 #include <optional>
 #include <string>
 #include <vector>
 
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_format.h"
 #include "client/channel.h"
 #include "client/commands/bench_options.h"
 #include "client/commands/command.h"
 #include "client/commands/interrupt.h"
 #include "client/commands/report.h"
 #include "client/load/load_report.h"
+#include "client/load/plot.h"
 #include "client/load/runner.h"
+#include "client/load/saturation.h"
 
 namespace yoio {
 namespace {
@@ -103,7 +108,11 @@ class BenchCommand : public Command {
     if (!options.ok()) return WrongUsage(options.status());
     const Workload workload(*options);
     if (!Connect()) return kUnavailable;
-    return ExitCodeOf(RunOnce(workload, *load));
+    if (options_.saturation()) return FindSaturationOf(workload, *load);
+    if (!rates->empty()) return Sweep(workload, *load, *rates);
+    const LoadResult result = RunOnce(workload, *load);
+    PrintNow(json_ ? ResultJson(result) : ResultTable(result));
+    return ExitCodeOf(result);
   }
 
  private:
@@ -131,12 +140,53 @@ class BenchCommand : public Command {
   LoadResult RunOnce(const Workload& workload, const LoadOptions& load) {
     ProgressDisplay display;
     Runner runner(channels_, workload, load);
-    const LoadResult result =
-        runner.Run(cancellation_, [&display](Duration elapsed, const auto& progress, int64_t live) {
-          display.Show(elapsed, progress, live);
-        });
-    PrintNow(json_ ? ResultJson(result) : ResultTable(result));
+    return runner.Run(cancellation_, [&display](Duration elapsed, const auto& progress, int64_t live) {
+      display.Show(elapsed, progress, live);
+    });
+  }
+
+  // An open-loop run at `rate`, shown as one line.
+  LoadResult RunAt(double rate, const Workload& workload, LoadOptions load) {
+    load.concurrency = 0;
+    load.rate = RateOptions{rate, rate, {}, options_.poisson()};
+    const LoadResult result = RunOnce(workload, load);
+    PrintNow(json_ ? ResultJson(result) : SweepRow(result));
+    for (const std::string& warning : result.warnings) {
+      if (!json_) PrintNow(absl::StrCat("  warning: ", warning, "\n"));
+    }
     return result;
+  }
+
+  int Sweep(const Workload& workload, const LoadOptions& load, const std::vector<double>& rates) {
+    if (!json_) PrintNow(SweepHeader());
+    std::vector<LoadResult> results;
+    int exit_code = kDone;
+    for (const double rate : rates) {
+      if (cancellation_.cancelled()) break;
+      results.push_back(RunAt(rate, workload, load));
+      exit_code = std::max(exit_code, ExitCodeOf(results.back()));
+    }
+    if (!options_.plot().empty() && !(std::ofstream(options_.plot()) << SweepPlot(results)).flush()) {
+      PrintError(absl::StrCat("cannot write ", options_.plot()), "Name a file that can be written.");
+      return kUsage;
+    }
+    return exit_code;
+  }
+
+  int FindSaturationOf(const Workload& workload, LoadOptions load) {
+    constexpr int kConcurrency = 64;
+    if (load.concurrency == 0) load.concurrency = kConcurrency;
+    if (!load.drain) load.drain = Duration::zero();
+    const LoadResult closed = RunOnce(workload, load);
+    if (!json_) PrintNow(SweepHeader());
+    PrintNow(json_ ? ResultJson(closed) : SweepRow(closed));
+    const double found = FindSaturation(closed.completed_per_second, [&](double rate) {
+      return cancellation_.cancelled() ? LoadResult() : RunAt(rate, workload, load);
+    });
+    if (cancellation_.cancelled()) return kInterrupted;
+    PrintNow(json_ ? absl::StrFormat("{\"saturation_rate\": %.4g}\n", found)
+                   : absl::StrFormat("saturation: %.4g requests/s\n", found));
+    return found > 0 ? kDone : kFailed;
   }
 
   int ExitCodeOf(const LoadResult& result) const {

@@ -142,17 +142,16 @@ std::string ResultJson(const LoadResult& result) {
   return absl::StrCat(json.text(), "\n");
 }
 
-std::string SweepTable(const std::vector<LoadResult>& results) {
-  std::string out =
-      absl::StrFormat("%9s %10s %10s %11s %8s %9s %9s %9s %9s %9s\n", "offered/s", "done/s", "good/s",
-                      "tokens/s", "failed", "ttft p50", "ttft p99", "itl p50", "itl p99", "e2e p99");
-  for (const LoadResult& r : results) {
-    absl::StrAppendFormat(&out, "%9.4g %10.4g %10.4g %11.5g %8d %9s %9s %9s %9s %9s\n", r.rate,
-                          r.completed_per_second, r.good_per_second, r.output_tokens_per_second, r.failed,
-                          Short(r.all.ttft.p50), Short(r.all.ttft.p99), Short(r.all.itl.p50),
-                          Short(r.all.itl.p99), Short(r.all.e2e.p99));
-  }
-  return out;
+std::string SweepHeader() {
+  return absl::StrFormat("%9s %10s %10s %11s %8s %9s %9s %9s %9s %9s\n", "offered/s", "done/s", "good/s",
+                         "tokens/s", "failed", "ttft p50", "ttft p99", "itl p50", "itl p99", "e2e p99");
+}
+
+std::string SweepRow(const LoadResult& r) {
+  return absl::StrFormat("%9.4g %10.4g %10.4g %11.5g %8d %9s %9s %9s %9s %9s\n", r.rate,
+                         r.completed_per_second, r.good_per_second, r.output_tokens_per_second, r.failed,
+                         Short(r.all.ttft.p50), Short(r.all.ttft.p99), Short(r.all.itl.p50),
+                         Short(r.all.itl.p99), Short(r.all.e2e.p99));
 }
 
 std::string ProgressLine(Duration elapsed, const Measurements::Progress& progress, int64_t live,

@@ -3,7 +3,6 @@
 #define YOIO_CLIENT_LOAD_LOAD_REPORT_H_
 
 #include <string>
-#include <vector>
 
 #include "client/load/measurements.h"
 #include "client/load/result.h"
@@ -16,8 +15,9 @@ std::string ResultTable(const LoadResult& result);
 // One line of JSON with a line break at its end; times in seconds.
 std::string ResultJson(const LoadResult& result);
 
-// One line for each run of a sweep, below a line of column names.
-std::string SweepTable(const std::vector<LoadResult>& results);
+// A run of a sweep as one line, and the line of column names above them.
+std::string SweepHeader();
+std::string SweepRow(const LoadResult& result);
 
 // What a run is doing: one line without a line break.
 std::string ProgressLine(Duration elapsed, const Measurements::Progress& progress, int64_t live,
