@@ -91,7 +91,7 @@ class BenchCommand : public Command {
   }
 
   int Run() override {
-    const absl::StatusOr<LoadOptions> load = options_.Load();
+    absl::StatusOr<LoadOptions> load = options_.Load();
     const absl::StatusOr<std::vector<double>> rates = options_.SweepRates();
     if (!load.ok()) return WrongUsage(load.status());
     if (!rates.ok()) return WrongUsage(rates.status());
@@ -106,6 +106,8 @@ class BenchCommand : public Command {
     if (!model.ok()) return ReportFailedCall(model.status(), server_);
     const absl::StatusOr<WorkloadOptions> options = options_.Workload(*model);
     if (!options.ok()) return WrongUsage(options.status());
+    const absl::StatusOr<v1::GetServerInfoResponse> server = client.GetServerInfo(call);
+    if (server.ok()) load->max_concurrent_streams = server->limits().max_concurrent_streams();
     const Workload workload(*options);
     if (!Connect()) return kUnavailable;
     if (options_.saturation()) return FindSaturationOf(workload, *load);

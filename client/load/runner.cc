@@ -199,6 +199,12 @@ void Runner::Warn(LoadResult& result) const {
                         "due (latencies count from when they were due)",
                         1e3 * result.lateness.p99));
   }
+  const int64_t most_calls = int64_t{options_.max_concurrent_streams} * result.connections;
+  if (most_calls > 0 && result.peak_live > most_calls) {
+    result.warnings.push_back(absl::StrCat(
+        "up to ", result.peak_live, " requests at a time over connections that take ", most_calls,
+        " together: the rest waited here, unseen by the server; give more --connections"));
+  }
   if (result.wrong_length > 0) {
     result.warnings.push_back(absl::StrCat(
         result.wrong_length, " requests ended well with another number of tokens than asked for"));

@@ -33,6 +33,9 @@ struct LoadOptions {
   // How long requests may go on after the last one was sent, before they are cut off. Absent: until they end.
   std::optional<Duration> drain;
 
+  // Calls that the server takes at the same time over one connection. Zero: not known.
+  int max_concurrent_streams = 0;
+
   StreamOptions stream;
   Targets targets;
   v1::GenerateRequest request;  // what all requests have, less prompt and output length

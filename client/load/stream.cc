@@ -61,13 +61,19 @@ void Stream::Cancel() {
   context->TryCancel();  // may end the call on this thread: no lock is held
 }
 
+void Stream::ReadNext() {
+  arena_.Reset();
+  event_ = google::protobuf::Arena::CreateMessage<v1::GenerateResponse>(&arena_);
+  StartRead(event_);
+}
+
 void Stream::OnReadDone(bool ok) {
   if (!ok) {
     if (alarm_) alarm_->Cancel();
     return;
   }
   const int64_t before = outcome_.tokens;
-  if (event_.has_delta()) Count(Clock::now());
+  if (event_->has_delta()) Count(Clock::now());
   if (plan_.injection == Injection::kSlowReader && outcome_.tokens > before) {
     const bool stops_once = plan_.index % 2 == 0;
     if (!stops_once) return PauseFor(options_.slow_for / 10);
@@ -82,7 +88,7 @@ void Stream::OnReadDone(bool ok) {
 }
 
 void Stream::Count(TimePoint now) {
-  const int tokens = event_.delta().ids_size();
+  const int tokens = event_->delta().ids_size();
   if (tokens == 0) return;
   const bool first = outcome_.tokens == 0;
   measurements_.Message(plan_, outcome_.due, tokens, now,

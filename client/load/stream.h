@@ -2,10 +2,12 @@
 #ifndef YOIO_CLIENT_LOAD_STREAM_H_
 #define YOIO_CLIENT_LOAD_STREAM_H_
 
+#include <google/protobuf/arena.h>
 #include <grpcpp/alarm.h>
 #include <grpcpp/client_context.h>
 #include <grpcpp/support/client_callback.h>
 
+#include <array>
 #include <atomic>
 #include <memory>
 #include <optional>
@@ -54,7 +56,8 @@ class Stream final : public grpc::ClientReadReactor<v1::GenerateResponse> {
   void OnReadDone(bool ok) override;
   void OnDone(const grpc::Status& status) override;
 
-  void ReadNext() { StartRead(&event_); }
+  // Reads the next event into the arena that held the last one: no message allocates.
+  void ReadNext();
   // Notes the tokens of `event_`.
   void Count(TimePoint now);
   void Inject();
@@ -75,7 +78,9 @@ class Stream final : public grpc::ClientReadReactor<v1::GenerateResponse> {
   RequestPlan plan_;
   RequestOutcome outcome_;
   int64_t inject_at_ = 0;  // tokens after which to cancel or to stop reading
-  v1::GenerateResponse event_;
+  alignas(8) std::array<char, 2048> block_;
+  google::protobuf::Arena arena_{block_.data(), block_.size()};
+  v1::GenerateResponse* event_ = nullptr;  // in `arena_`
   std::optional<grpc::Alarm> alarm_;
 };
 
