@@ -48,7 +48,7 @@ const serviceConfig = `{
       "initialBackoff": "0.2s",
       "maxBackoff": "5s",
       "backoffMultiplier": 2,
-      "retryableStatusCodes": ["UNAVAILABLE", "RESOURCE_EXHAUSTED", "CANCELLED"]
+      "retryableStatusCodes": ["UNAVAILABLE", "RESOURCE_EXHAUSTED"]
     }
   }],
   "retryThrottling": {"maxTokens": 100, "tokenRatio": 0.1}

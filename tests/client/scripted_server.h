@@ -4,6 +4,7 @@
 
 #include <grpcpp/grpcpp.h>
 
+#include <atomic>
 #include <chrono>
 #include <functional>
 #include <map>
@@ -41,9 +42,11 @@ class ScriptedServer : public v1::InferenceService::Service {
   std::map<std::string, ::grpc::health::v1::HealthCheckResponse::ServingStatus> health;
 
   explicit ScriptedServer(
-      std::shared_ptr<grpc::ServerCredentials> credentials = grpc::InsecureServerCredentials())
+      std::shared_ptr<grpc::ServerCredentials> credentials = grpc::InsecureServerCredentials(),
+      std::chrono::milliseconds connection_age = std::chrono::hours(1))
       : health_service_(*this) {
     grpc::ServerBuilder builder;
+    builder.AddChannelArgument(GRPC_ARG_MAX_CONNECTION_AGE_MS, static_cast<int>(connection_age.count()));
     builder.AddListeningPort("127.0.0.1:0", std::move(credentials), &port_);
     builder.RegisterService(this);
     builder.RegisterService(&health_service_);
@@ -52,13 +55,13 @@ class ScriptedServer : public v1::InferenceService::Service {
   ~ScriptedServer() override { server_->Shutdown(std::chrono::system_clock::now()); }
 
   std::string address() const { return absl::StrCat("127.0.0.1:", port_); }
-  int port() const { return port_; }
 
-  // Closes the door, lets what runs end, and returns then.
-  void Drain() { server_->Shutdown(std::chrono::system_clock::now() + std::chrono::seconds(30)); }
+  // From now on Generate is refused as by a server that drains.
+  void Drain() { draining_ = true; }
 
   grpc::Status Generate(grpc::ServerContext* context, const v1::GenerateRequest* request,
                         grpc::ServerWriter<v1::GenerateResponse>* writer) override {
+    if (draining_) return Draining();
     return generate ? generate(context, *request, writer) : Unscripted();
   }
   grpc::Status Score(grpc::ServerContext*, const v1::ScoreRequest* request,
@@ -110,6 +113,7 @@ class ScriptedServer : public v1::InferenceService::Service {
     ScriptedServer& owner_;
   };
 
+  static grpc::Status Draining();
   static grpc::Status Unscripted() { return {grpc::StatusCode::INTERNAL, "the test expected no such call"}; }
 
   template <typename Request, typename Response>
@@ -120,6 +124,7 @@ class ScriptedServer : public v1::InferenceService::Service {
 
   HealthService health_service_;
   int port_ = 0;
+  std::atomic<bool> draining_ = false;
   std::unique_ptr<grpc::Server> server_;
 };
 
@@ -140,6 +145,11 @@ inline grpc::Status RichStatus(grpc::StatusCode code, const std::string& message
     rich.add_details()->PackFrom(retry);
   }
   return {code, message, rich.SerializeAsString()};
+}
+
+inline grpc::Status ScriptedServer::Draining() {
+  return RichStatus(grpc::StatusCode::UNAVAILABLE, "the server is draining", "DRAINING",
+                    {{"accepted", "false"}});
 }
 
 // The events of a short, successful stream that says `pieces`.
