@@ -5,8 +5,8 @@
 namespace yoio {
 
 // Calls go to all servers behind a name in turn, and what fails before `accepted` is tried again: at most
-// four attempts, the pause doubling unless the server names it by `grpc-retry-pushback-ms`, and none after
-// many failures until calls succeed again. A health check is not part of it: a server's health has a listener
+// four attempts, the pause doubling unless the server names it by `grpc-retry-pushback-ms`, and none while
+// more than half of all attempts fail. A health check is not part of it: a server's health has a listener
 // of its own, and a server that drains says so on the connection.
 inline constexpr char kServiceConfig[] = R"json({
   "loadBalancingConfig": [{"round_robin": {}}],
@@ -20,7 +20,7 @@ inline constexpr char kServiceConfig[] = R"json({
       "retryableStatusCodes": ["UNAVAILABLE", "RESOURCE_EXHAUSTED"]
     }
   }],
-  "retryThrottling": {"maxTokens": 100, "tokenRatio": 0.1}
+  "retryThrottling": {"maxTokens": 100, "tokenRatio": 1}
 })json";
 
 }  // namespace yoio

@@ -71,7 +71,7 @@ final class Generate {
             "retryableStatusCodes": ["UNAVAILABLE", "RESOURCE_EXHAUSTED"]
           }
         }],
-        "retryThrottling": {"maxTokens": 100, "tokenRatio": 0.1}
+        "retryThrottling": {"maxTokens": 100, "tokenRatio": 1}
       }
       """;
 

@@ -32,7 +32,7 @@ SERVICE_CONFIG = """{
       "retryableStatusCodes": ["UNAVAILABLE", "RESOURCE_EXHAUSTED"]
     }
   }],
-  "retryThrottling": {"maxTokens": 100, "tokenRatio": 0.1}
+  "retryThrottling": {"maxTokens": 100, "tokenRatio": 1}
 }"""
 
 MOST_RESUMES = 3
@@ -165,7 +165,9 @@ class Generation:
 
 def main():
     parser = argparse.ArgumentParser()
-    parser.add_argument("--server", default="dns:///127.0.0.1:50051", help="all addresses behind it take calls in turn")
+    parser.add_argument(
+        "--server", default="dns:///127.0.0.1:50051", help="all addresses behind it take calls in turn"
+    )
     parser.add_argument("--tls-ca", type=Path, help="PEM; asks for TLS")
     parser.add_argument("--tls-cert", type=Path, help="PEM, for servers that ask for it")
     parser.add_argument("--tls-key", type=Path, help="PEM")

@@ -129,22 +129,17 @@ class ScriptedServer(inference_pb2_grpc.InferenceServiceServicer):
     """A server whose tokens are the bytes of a text: id and character are the same number.
 
     Each stream goes on with the text where its prompt ends. `breaks` says after how many tokens the first streams
-    break; None stands for a refusal before `accepted`. With a `key` it wants that; with `tls` (key, certificate)
-    it speaks TLS.
+    break; None stands for a refusal before `accepted`. A `suspect` request is told that it may be why.
     """
 
     TEXT = "The caf\u00e9 code is 48213."
 
-    def __init__(self, breaks=(), key=None, tls=None, suspect=False):
-        self.breaks, self.key, self.suspect = list(breaks), key, suspect
+    def __init__(self, breaks=(), suspect=False):
+        self.breaks, self.suspect = list(breaks), suspect
         self.requests, self.lock = [], threading.Lock()
         self.server = grpc.server(futures.ThreadPoolExecutor(max_workers=8))
         inference_pb2_grpc.add_InferenceServiceServicer_to_server(self, self.server)
-        if tls is None:
-            port = self.server.add_insecure_port("localhost:0")
-        else:
-            port = self.server.add_secure_port("localhost:0", grpc.ssl_server_credentials([tls]))
-        self.address = f"localhost:{port}"
+        self.address = f"localhost:{self.server.add_insecure_port('localhost:0')}"
 
     def __enter__(self):
         self.server.start()
@@ -153,20 +148,13 @@ class ScriptedServer(inference_pb2_grpc.InferenceServiceServicer):
     def __exit__(self, *_):
         self.server.stop(grace=None).wait()
 
-    def check_key(self, context):
-        if self.key and dict(context.invocation_metadata()).get("authorization") != f"Bearer {self.key}":
-            fail(context, grpc.StatusCode.UNAUTHENTICATED, "not a known key", "BAD_CREDENTIAL", {})
-
-    def Tokenize(self, request, context):
-        self.check_key(context)
+    def Tokenize(self, request, _):
         return inference_pb2.TokenizeResponse(ids=request.text.encode())
 
-    def Detokenize(self, request, context):
-        self.check_key(context)
+    def Detokenize(self, request, _):
         return inference_pb2.DetokenizeResponse(text=bytes(request.token_ids.ids).decode(errors="replace"))
 
     def Generate(self, request, context):
-        self.check_key(context)
         with self.lock:
             self.requests.append(request)
             tokens_left = self.breaks.pop(0) if self.breaks else len(self.TEXT) * 2

@@ -1,14 +1,34 @@
 """The programs of examples/ against a real server, and against one that fails as the test says."""
 
+import argparse
+import functools
+import hashlib
+import json
+import os
+import runpy
 import signal
 import subprocess
 import threading
 import time
+from concurrent import futures
 
 import grpc
 import pytest
-from example_programs import Program, ScriptedServer
-from yoio_server import expect_error, inference_pb2, inference_pb2_grpc, request, request_pb2
+from certificates import Authority, open_channel
+from example_programs import EXAMPLES, Program, ScriptedServer
+from yoio_server import (
+    Answer,
+    Server,
+    expect_error,
+    inference_pb2,
+    inference_pb2_grpc,
+    request,
+    request_pb2,
+    wait_until,
+)
+
+CLIENT = os.environ["CLIENT_BINARY"]
+SMALL = ["--kv-cache-bytes", "64MiB", "--max-sequences", "8"]
 
 PROMPT = "Remember: the amber falcon code is 48213.\n\nThe amber falcon code is"
 WORDS = "Once upon a time there was a river. "
@@ -20,14 +40,31 @@ def program(request, tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def certificate(tmp_path_factory):
-    """Key and certificate files, self-signed for localhost."""
-    folder = tmp_path_factory.mktemp("tls")
-    key, certificate = folder / "key.pem", folder / "certificate.pem"
-    command = "openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 2 -subj /CN=localhost"
-    names = ["-addext", "subjectAltName=DNS:localhost", "-keyout", key, "-out", certificate]
-    subprocess.run([*command.split(), *names], check=True, capture_output=True)
-    return key, certificate
+def guarded(tmp_path_factory):
+    """A server that wants a client certificate and a key. Its `flags` let a program in; `wrong_key` is a file."""
+    folder = tmp_path_factory.mktemp("guarded")
+    authority = Authority(folder)
+    own, client = authority.sign("server"), authority.sign("client")
+    key, wrong_key, keys = folder / "key", folder / "wrong_key", folder / "keys.json"
+    key.write_text("k-right-0123456789\n")
+    wrong_key.write_text("k-wrong-0123456789\n")
+    digest = hashlib.sha256(key.read_text().strip().encode()).hexdigest()
+    keys.write_text(json.dumps([{"sha256": digest, "tenant": "test"}]))
+    settings = [
+        "--tls-cert",
+        own.cert,
+        "--tls-key",
+        own.key,
+        "--tls-client-ca",
+        authority.cert,
+        "--api-keys",
+        keys,
+    ]
+    channel = functools.partial(open_channel, authority=authority, client=client)
+    with Server(*SMALL, *map(str, settings), open_channel=channel) as running:
+        running.flags = ["--tls-ca", authority.cert, "--tls-cert", client.cert, "--tls-key", client.key]
+        running.key, running.wrong_key = key, wrong_key
+        yield running
 
 
 def test_it_answers(program, server):
@@ -109,17 +146,65 @@ def test_a_suspect_request_is_taken_up_once(program):
         assert len(server.requests) == 2
 
 
-def test_tls_and_key(program, certificate, tmp_path):
-    key, certificate = certificate
-    right, wrong = tmp_path / "right", tmp_path / "wrong"
-    right.write_text("k-right\n")
-    wrong.write_text("k-wrong\n")
-    with ScriptedServer(key="k-right", tls=(key.read_bytes(), certificate.read_bytes())) as server:
-        done = program.run(server.address, "--tls-ca", certificate, "--api-key-file", right)
-        assert (done.returncode, done.stdout) == (0, ScriptedServer.TEXT + "\n"), done
-        done = program.run(server.address, "--tls-ca", certificate, "--api-key-file", wrong)
-        assert done.returncode == 1 and "BAD_CREDENTIAL" in done.stderr, done
-        assert "k-wrong" not in done.stderr
+def test_tls_and_key(program, guarded):
+    done = program.run(guarded.address, *guarded.flags, "--api-key-file", guarded.key, prompt=PROMPT)
+    assert done.returncode == 0 and done.stdout.startswith(" 48213"), done
+    done = program.run(guarded.address, *guarded.flags, "--api-key-file", guarded.wrong_key)
+    assert done.returncode == 1 and "BAD_CREDENTIAL" in done.stderr, done
+    assert "k-wrong" not in done.stderr
+
+
+def test_the_command_line_has_tls_and_key(guarded):
+    def yoio(*flags):
+        command = [
+            CLIENT,
+            "generate",
+            "--temperature",
+            "0",
+            "--server",
+            guarded.address,
+            *map(str, flags),
+            PROMPT,
+        ]
+        return subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+
+    done = yoio(*guarded.flags, "--api-key-file", guarded.key)
+    assert done.returncode == 0 and done.stdout.startswith(" 48213"), done
+    for flags, said in [
+        ([*guarded.flags, "--api-key-file", guarded.wrong_key], "BAD_CREDENTIAL"),
+        (guarded.flags, "BAD_CREDENTIAL"),
+        (["--tls"], "a CA that this client trusts"),
+        (guarded.flags[:2], "it closed the connection"),
+        ([], "it closed the connection"),
+    ]:
+        done = yoio(*flags)
+        assert done.returncode in (1, 3) and done.stdout == "", done
+        assert said in done.stderr and len(done.stderr.splitlines()) == 2, done
+
+
+def test_a_drain_loses_no_call():
+    """With the channel of the Python program: its service config shares the calls and tries refused ones again."""
+    example = runpy.run_path(str(EXAMPLES / "python" / "generate.py"))
+    stop = threading.Event()
+
+    def call_until_stopped(stub):
+        count = 0
+        while not stop.is_set():
+            Answer(stub.Generate(request(WORDS, max_tokens=2), timeout=60))
+            count += 1
+        return count
+
+    with Server(*SMALL) as first, Server(*SMALL) as second, futures.ThreadPoolExecutor() as pool:
+        where = argparse.Namespace(server=f"ipv4:{first.address},{second.address}", tls_ca=None)
+        stub = inference_pb2_grpc.InferenceServiceStub(example["connect"](where))
+        callers = [pool.submit(call_until_stopped, stub) for _ in range(4)]
+        try:
+            wait_until(lambda: first.load().steps > 20 and second.load().steps > 20)
+            first.process.terminate()
+            assert first.process.wait(timeout=20) == 0
+        finally:
+            stop.set()
+        assert all(caller.result() > 0 for caller in callers)
 
 
 def test_no_health_service_on_the_data_listener(server):
