@@ -119,6 +119,7 @@ class GenerateOnceReactor final : public grpc::ServerUnaryReactor {
       Outbox::Taken taken = call_.Take();
       if (taken.events.empty() && !taken.end) return;
       for (Event& event : taken.events) {
+        if (std::holds_alternative<AcceptedEvent>(event)) call_.NoteSent(event);  // all else goes at the end
         bytes_ += UpperBoundOfBytes(event);
         if (!too_large_) MergeIntoAnswer(std::move(event), call_.view(), answer_);
       }
