@@ -75,6 +75,11 @@ bool Outbox::full() const {
   return over_bound();
 }
 
+bool Outbox::empty() const {
+  MutexLock lock(mutex_);
+  return events_.empty() && !end_;
+}
+
 std::optional<TimePoint> Outbox::full_since() const {
   MutexLock lock(mutex_);
   return full_since_;

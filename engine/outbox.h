@@ -57,6 +57,8 @@ class Outbox {
   // not be scheduled. What was already on its way is still taken in: the bound may be passed by a step or
   // two.
   bool full() const;
+  // Nothing waits to be taken.
+  bool empty() const;
   // Since when it has been full without pause, or nullopt.
   std::optional<TimePoint> full_since() const;
   // Total time it has been full.

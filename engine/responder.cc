@@ -49,6 +49,14 @@ bool Responder::full() const {
   return outbox_->full();
 }
 
+bool Responder::idle() const {
+  {
+    MutexLock lock(mutex_);
+    if (task_scheduled_) return false;
+  }
+  return outbox_->empty();
+}
+
 void Responder::Post(Message message, bool last) {
   {
     MutexLock lock(mutex_);

@@ -71,6 +71,8 @@ class Responder : public std::enable_shared_from_this<Responder> {
   // The reader is behind: the sequence must not be scheduled. The inbox is held to the bounds of the outbox,
   // so that a busy text pool slows the engine down as well.
   bool full() const;
+  // The reader has taken everything there was to say.
+  bool idle() const;
   std::optional<TimePoint> full_since() const { return outbox_->full_since(); }
   Duration blocked() const { return outbox_->blocked(); }
 
