@@ -1,6 +1,7 @@
 // What the server costs a token, beside what gRPC alone can do.
 //
-//   server_bench [--streams N] [--messages N] [--merged-tokens N] [--rounds N] [--model DIR] [--json FILE]
+//   server_bench [--streams N] [--messages N] [--merged-tokens N] [--rounds N] [--model DIR]
+//                [--only TEXT] [--json FILE]
 //
 // A client reads N streams to their ends with gRPC's callback API, over loopback TCP in this process: all
 // numbers have the client in them. Three servers take turns, in each round of the run:
@@ -47,6 +48,7 @@ struct Options {
   int merged_tokens = 50000;  // a stream
   int rounds = 5;
   std::string model = "models/yoio-tiny";
+  std::string only;
   std::string json;
 };
 
@@ -160,7 +162,7 @@ void AddRows(const Options& options, const std::map<Case, std::vector<Cost>>& me
     // A bare reactor merges nothing: what has TLS is then held against what has none.
     const bool has_floor = key.one_by_one ? key.who != Who::kBare : key.tls;
     const Case floor_key{key.one_by_one ? Who::kBare : key.who, key.one_by_one, key.one_by_one && key.tls};
-    const Medians floor = has_floor ? medians.at(floor_key) : Medians{};
+    const Medians floor = has_floor && medians.contains(floor_key) ? medians.at(floor_key) : Medians{};
     const auto name = [&](const char* what) { return key.Name(what, options.streams); };
     if (key.one_by_one) {
       report.Add({name("messages"), result.per_second, "messages/s", floor.per_second});
@@ -181,18 +183,22 @@ int Main(int argc, char** argv) {
   app.add_option("--merged-tokens", options.merged_tokens, "Of a stream whose tokens may merge");
   app.add_option("--rounds", options.rounds, "Every case once in each");
   app.add_option("--model", options.model, "Whose tokenizer is used");
+  app.add_option("--only", options.only, "Only what has this in its name, messages/... or tokens/...");
   app.add_option("--json", options.json, "Write the results to this file");
   CLI11_PARSE(app, argc, argv);
 
   const Bench bench(options);
   Report report(ProcessorName(AvailableThreads()), argc, argv);
   std::map<Case, std::vector<Cost>> measured;
+  const auto wanted = [&options](const Case& each, const char* what) {
+    return each.Name(what, options.streams).find(options.only) != std::string::npos;
+  };
   for (int round = 0; round < options.rounds; ++round) {
     for (const bool tls : {false, true}) {
       for (const Who who : {Who::kBare, Who::kServer, Who::kText}) {
         const Case one_by_one{who, true, tls}, merged{who, false, tls};
-        measured[one_by_one].push_back(bench.Measure(one_by_one));
-        if (who != Who::kBare) measured[merged].push_back(bench.Measure(merged));
+        if (wanted(one_by_one, "messages")) measured[one_by_one].push_back(bench.Measure(one_by_one));
+        if (who != Who::kBare && wanted(merged, "tokens")) measured[merged].push_back(bench.Measure(merged));
       }
     }
   }

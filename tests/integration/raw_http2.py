@@ -66,6 +66,10 @@ class Connection:
     def reset(self, stream):
         return frame(RST_STREAM, 0, stream, struct.pack(">I", CANCEL))
 
+    def widen(self, stream, size):
+        """So many bytes more may come."""
+        return frame(WINDOW_UPDATE, 0, stream, struct.pack(">I", size))
+
     def read_frame(self):
         """(kind, flags, stream, payload) of the next one; ConnectionError once the server has closed."""
         head = self._read(9)
@@ -82,14 +86,17 @@ class Connection:
         return piece
 
     def read_until_ended(self, count):
-        """Reads until `count` streams have ended, answering pings."""
-        ended = set()
+        """Reads until `count` streams have ended, answering pings; how each did, its trailers encoded or b""."""
+        ended = {}
         while len(ended) < count:
             kind, flags, stream, payload = self.read_frame()
             if kind == PING and not flags & ACK:
                 self.send(frame(PING, ACK, 0, payload))
-            elif kind == RST_STREAM or (kind in (HEADERS, DATA) and flags & END_STREAM):
-                ended.add(stream)
+            elif kind == RST_STREAM:
+                ended.setdefault(stream, b"")
+            elif kind == HEADERS and flags & END_STREAM:
+                ended[stream] = payload
+        return ended
 
     def vanish(self):
         """Closes without a word of HTTP/2, with a TCP reset."""
