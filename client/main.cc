@@ -31,6 +31,7 @@ std::vector<std::unique_ptr<Command>> MakeCommands(CLI::App& program) {
   commands.push_back(MakeTokenizeCommand(program));
   commands.push_back(MakeInfoCommand(program));
   commands.push_back(MakeHealthCommand(program));
+  commands.push_back(MakeBenchCommand(program));
   return commands;
 }
 

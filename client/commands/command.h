@@ -58,6 +58,7 @@ std::unique_ptr<Command> MakeScoreCommand(CLI::App& program);
 std::unique_ptr<Command> MakeTokenizeCommand(CLI::App& program);
 std::unique_ptr<Command> MakeInfoCommand(CLI::App& program);
 std::unique_ptr<Command> MakeHealthCommand(CLI::App& program);
+std::unique_ptr<Command> MakeBenchCommand(CLI::App& program);
 
 }  // namespace yoio
 
