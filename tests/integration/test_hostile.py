@@ -152,13 +152,18 @@ def test_who_never_reads_ends_alone(server):
 
 def test_who_reads_too_late_is_told_so(server):
     connection = raw_http2.Connection(server.address, window=1000)
-    connection.send(connection.open(long().SerializeToString()))
+    connection.send(connection.open(long(request_id="late").SerializeToString()))
     wait_until_running(server, 1)
     wait_until(lambda: server.load().running == 0, "a reader that takes nothing was not ended")
     connection.send(connection.widen(1, 1 << 20))
     trailers = connection.read_until_ended(1)[1]
     assert b"--stall-timeout" in trailers
-    wait_until(lambda: server.errors().count('"SLOW_READER"') == 1, "the log does not say why it ended")
+    connection.socket.close()
+
+    def lines():
+        return [line for line in server.errors().splitlines() if '"late"' in line]
+
+    wait_until(lambda: '"SLOW_READER"' in "".join(lines()), "the log does not say why it ended")
 
 
 def test_a_black_hole(server):
