@@ -70,6 +70,7 @@ class WindowBench {
                                       .num_spans = static_cast<int>(spans.size()),
                                       .rows = device_rows.As<PagedRow>(),
                                       .num_rows = num_rows_,
+                                      .num_prompt_rows = num_rows_,
                                       .heads = config_.num_attention_heads,
                                       .kv_heads = config_.num_key_value_heads,
                                       .head_dim = config_.head_dim,

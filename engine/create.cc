@@ -66,7 +66,9 @@ absl::StatusOr<std::unique_ptr<Engine>> Build(const EngineOptions& options, Node
                      .num_blocks = sizing.cache.num_blocks,
                      .max_sequences = options.max_sequences,
                      .max_step_tokens = sizing.limits.max_step_tokens,
-                     .max_output_rows = sizing.limits.max_output_rows};
+                     .max_output_rows = sizing.limits.max_output_rows,
+                     .host_blocks = sizing.cache.host_blocks,
+                     .host_rings = sizing.cache.host_rings};
   return std::make_unique<EngineImpl>(std::move(parts));
 }
 

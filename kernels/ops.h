@@ -26,7 +26,8 @@
 
 namespace yoio::kernels {
 
-inline constexpr int kBlockTokens = 64;  // tokens in one cache block
+inline constexpr int kBlockTokens = 64;          // tokens in one cache block
+inline constexpr int kMostGeneratedTokens = 32;  // of one sequence in one step
 
 // An element of the backend's activation type. Never defined: only its address is passed around.
 struct Activation;
@@ -188,6 +189,9 @@ struct WindowAttentionArgs {
   int num_spans;
   const PagedRow* rows;  // [num_rows]
   int num_rows;
+  // The rows from it on are generated: a span has at most kMostGeneratedTokens of them, and their bits are
+  // those of spans of one row. Not read without spans.
+  int num_prompt_rows;
   int heads;
   int kv_heads;
   int head_dim;
@@ -264,11 +268,16 @@ struct GatherRowsArgs {
   void* out;          // [num_rows, row_bytes]
 };
 
-// Copies whole cache blocks: for every pair, dst block = src block. Used when sequences part ways (n > 1).
+// Copies whole cache blocks: for every pair, to[destination] = from[source]. Both sides may be the same
+// memory, and either may be the host's (Backend::AllocateHost), which the device then reads or writes by
+// itself.
 struct CopyBlocksArgs {
-  void* cache;
+  const void* from;
+  int64_t from_stride;  // bytes between blocks; as to_stride and block_bytes a multiple of 16 on CUDA
+  void* to;
+  int64_t to_stride;
   int64_t block_bytes;
-  const int32_t* pairs;  // [num_pairs, 2]: source, destination; no destination is also a source
+  const int32_t* pairs;  // [num_pairs, 2]: source, destination; no block is written that is also read
   int num_pairs;
 };
 

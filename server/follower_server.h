@@ -14,7 +14,8 @@
 
 namespace grpc {
 class Server;
-}
+class ServerCredentials;
+}  // namespace grpc
 
 namespace yoio {
 
@@ -24,9 +25,10 @@ class FollowerService;
 // any other fails UNAUTHENTICATED and is logged. Thread-safe. Outlives its pipes.
 class FollowerServer final : public Doorway {
  public:
-  // Errors as CheckCanBind (server/address.h). `log` outlives the server.
-  static absl::StatusOr<std::unique_ptr<FollowerServer>> Start(const Address& listen, std::string token,
-                                                               const Logger& log);
+  // In plaintext without `credentials`. Errors as CheckCanBind (server/address.h). `log` outlives the server.
+  static absl::StatusOr<std::unique_ptr<FollowerServer>> Start(
+      const Address& listen, std::string token, const Logger& log,
+      std::shared_ptr<grpc::ServerCredentials> credentials = nullptr);
   ~FollowerServer() override;
 
   // The address in use, with the port that port 0 became.

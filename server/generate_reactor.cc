@@ -11,7 +11,6 @@
 #include "absl/strings/str_cat.h"
 #include "engine/errors.h"
 #include "server/cut_off.h"
-#include "server/unknown_fields.h"
 #include "yoio/v1/inference.pb.h"
 
 namespace yoio {
@@ -118,10 +117,8 @@ class GenerateOnceReactor final : public grpc::ServerUnaryReactor {
       : core_(core), context_(context), call_(core, context, "GenerateOnce"), answer_(answer) {}
 
   void Start(const v1::GenerateOnceRequest& message) {
-    absl::Status status = CheckNothingUnknown(message);
-    if (status.ok()) {
-      status = call_.Start(message.request(), std::make_shared<ReadySignal<GenerateOnceReactor>>(*this));
-    }
+    const absl::Status status =
+        call_.Start(message, std::make_shared<ReadySignal<GenerateOnceReactor>>(*this));
     if (!status.ok()) Finish(call_.Close(status));
   }
 

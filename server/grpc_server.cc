@@ -1,12 +1,10 @@
 #include "server/grpc_server.h"
 
-#include <grpcpp/ext/proto_server_reflection_plugin.h>
-#include <grpcpp/impl/server_builder_option.h>
 #include <grpcpp/security/server_credentials.h>
 #include <grpcpp/server.h>
 #include <grpcpp/server_builder.h>
 
-#include <vector>
+#include <utility>
 
 #include "absl/strings/str_cat.h"
 #include "base/status.h"
@@ -14,15 +12,6 @@
 
 namespace yoio {
 namespace {
-
-class NoReflection final : public grpc::ServerBuilderOption {
- public:
-  void UpdateArguments(grpc::ChannelArguments*) override {}
-  void UpdatePlugins(std::vector<std::unique_ptr<grpc::ServerBuilderPlugin>>* plugins) override {
-    const std::string name = grpc::reflection::ProtoServerReflectionPlugin().name();
-    std::erase_if(*plugins, [&name](const auto& plugin) { return plugin->name() == name; });
-  }
-};
 
 void SetTransportLimits(grpc::ServerBuilder& builder, const Keepalive& keepalive) {
   builder.AddChannelArgument(GRPC_ARG_ALLOW_REUSEPORT, 0);  // a port in use is an error, not a shared port
@@ -40,14 +29,14 @@ void SetTransportLimits(grpc::ServerBuilder& builder, const Keepalive& keepalive
 
 }  // namespace
 
-absl::StatusOr<std::unique_ptr<grpc::Server>> StartGrpcServer(grpc::ServerBuilder& builder,
-                                                              const Keepalive& keepalive, bool reflection,
-                                                              Address& address) {
+absl::StatusOr<std::unique_ptr<grpc::Server>> StartGrpcServer(
+    grpc::ServerBuilder& builder, std::shared_ptr<grpc::ServerCredentials> credentials,
+    const Keepalive& keepalive, Address& address) {
   YOIO_RETURN_IF_ERROR(CheckCanBind(address));
   int port = 0;
-  builder.AddListeningPort(address.ToString(), grpc::InsecureServerCredentials(), &port);
+  if (credentials == nullptr) credentials = grpc::InsecureServerCredentials();
+  builder.AddListeningPort(address.ToString(), std::move(credentials), &port);
   SetTransportLimits(builder, keepalive);
-  if (!reflection) builder.SetOption(std::make_unique<NoReflection>());
   std::unique_ptr<grpc::Server> server = builder.BuildAndStart();
   if (server == nullptr || port == 0) {
     return absl::AlreadyExistsError(absl::StrCat(address.ToString(), ": gRPC could not listen on it"));

@@ -12,6 +12,7 @@
 namespace grpc {
 class Server;
 class ServerBuilder;
+class ServerCredentials;
 }  // namespace grpc
 
 namespace yoio {
@@ -23,11 +24,11 @@ struct Keepalive {
   std::chrono::milliseconds min_interval;  // it may ask this often itself; more is taken for an attack
 };
 
-// Builds and starts; the port that was bound goes into `address`. Reflection stays where it was asked for:
-// linking its library puts it into every server. Errors as CheckCanBind (server/address.h).
-absl::StatusOr<std::unique_ptr<grpc::Server>> StartGrpcServer(grpc::ServerBuilder& builder,
-                                                              const Keepalive& keepalive, bool reflection,
-                                                              Address& address);
+// Builds and starts, in plaintext without `credentials`; the port that was bound goes into `address`. Errors
+// as CheckCanBind (server/address.h).
+absl::StatusOr<std::unique_ptr<grpc::Server>> StartGrpcServer(
+    grpc::ServerBuilder& builder, std::shared_ptr<grpc::ServerCredentials> credentials,
+    const Keepalive& keepalive, Address& address);
 
 // `duration` from now, as gRPC counts time.
 std::chrono::system_clock::time_point After(Duration duration);

@@ -1,7 +1,11 @@
 #include "engine/model/kv_cache.h"
 
 #include <algorithm>
+#include <string>
+#include <utility>
 
+#include "absl/strings/str_cat.h"
+#include "base/clock.h"
 #include "base/status.h"
 
 namespace yoio {
@@ -9,9 +13,20 @@ namespace {
 
 using kernels::kBlockTokens;
 
+constexpr size_t kMostPairs = 8192;       // of one copy; more take several
+constexpr int32_t kMeasuredBlocks = 256;  // enough to keep a bus busy
+
 // Elements of one cached token in `store` on this rank.
 int64_t TokenWidth(const Store& store, const Shard& shard) {
   return static_cast<int64_t>(shard.kv_heads) * 2 * store.head_dim;
+}
+
+absl::StatusOr<kernels::Buffer> HostPlaces(int64_t bytes, kernels::Backend& backend) {
+  absl::StatusOr<kernels::Buffer> places = backend.AllocateHost(bytes);
+  if (places.ok()) return places;
+  return absl::Status(places.status().code(),
+                      absl::StrCat("host memory for preempted sequences, as --swap-bytes says: ",
+                                   std::string(places.status().message())));
 }
 
 }  // namespace
@@ -41,50 +56,97 @@ int64_t BytesPerRing(const ModelConfig& config, const Shard& shard, kernels::DTy
   return elements * CacheGeometry::RingTokens(config.plan) * static_cast<int64_t>(SizeOf(type));
 }
 
+void KvCache::Group::Add(void* data, int64_t bytes) {
+  pieces.push_back({data, bytes, host_stride});
+  host_stride += bytes;
+}
+
 absl::StatusOr<std::unique_ptr<KvCache>> KvCache::Create(const ModelConfig& config, const Shard& shard,
                                                          const CacheGeometry& geometry,
                                                          kernels::Backend& backend) {
-  auto cache = std::unique_ptr<KvCache>(new KvCache(config, shard, geometry, backend.activation_type()));
-  const int64_t global_tokens = static_cast<int64_t>(geometry.num_blocks) * kBlockTokens;
-  const int64_t ring_tokens = static_cast<int64_t>(geometry.max_sequences) * geometry.ring_tokens;
+  auto cache = std::unique_ptr<KvCache>(new KvCache(geometry));
+  const auto element_bytes = static_cast<int64_t>(SizeOf(backend.activation_type()));
+  const auto add = [&](int64_t count, int64_t bytes, Group& group,
+                       std::vector<kernels::Buffer>& to) -> absl::Status {
+    YOIO_ASSIGN_OR_RETURN(kernels::Buffer buffer, backend.Allocate(count * bytes));
+    group.Add(buffer.data(), bytes);
+    to.push_back(std::move(buffer));
+    return absl::OkStatus();
+  };
   for (const Store& store : config.plan.stores) {
-    const int64_t tokens = store.window == 0 ? global_tokens : ring_tokens;
-    YOIO_ASSIGN_OR_RETURN(kernels::Buffer buffer,
-                          backend.Allocate(tokens * TokenWidth(store, shard) * cache->element_bytes_));
-    cache->stores_.push_back(std::move(buffer));
+    const int64_t token_bytes = TokenWidth(store, shard) * element_bytes;
+    if (store.window == 0) {
+      YOIO_RETURN_IF_ERROR(
+          add(geometry.num_blocks, kBlockTokens * token_bytes, cache->blocks_, cache->stores_));
+    } else {
+      YOIO_RETURN_IF_ERROR(add(geometry.max_sequences + geometry.num_snapshots,
+                               geometry.ring_tokens * token_bytes, cache->rings_, cache->stores_));
+    }
   }
   if (shard.indexes()) {
     for (const Indexer& indexer : config.plan.indexers) {
-      YOIO_ASSIGN_OR_RETURN(kernels::Buffer buffer,
-                            backend.Allocate(global_tokens * indexer.dim * cache->element_bytes_));
-      cache->index_keys_.push_back(std::move(buffer));
+      YOIO_RETURN_IF_ERROR(add(geometry.num_blocks, kBlockTokens * indexer.dim * element_bytes,
+                               cache->blocks_, cache->index_keys_));
     }
   }
+  YOIO_ASSIGN_OR_RETURN(cache->blocks_.host,
+                        HostPlaces(geometry.host_blocks * cache->blocks_.host_stride, backend));
+  YOIO_ASSIGN_OR_RETURN(cache->rings_.host,
+                        HostPlaces(geometry.host_rings * cache->rings_.host_stride, backend));
+  YOIO_ASSIGN_OR_RETURN(cache->pairs_, backend.Allocate(kMostPairs * sizeof(BlockCopy)));
   return cache;
 }
 
-void KvCache::Copy(const StepPlan& plan, int32_t* pairs, kernels::Backend& backend,
-                   kernels::Stream& stream) const {
-  static_assert(sizeof(BlockCopy) == 2 * sizeof(int32_t), "copied as pairs of ids");
-  const auto copy = [&](const std::vector<BlockCopy>& copies, bool window) {
-    if (copies.empty()) return;
-    backend.CopyToDevice(pairs, copies.data(), copies.size() * sizeof(BlockCopy), stream);
-    const int num_pairs = static_cast<int>(copies.size());
-    for (size_t i = 0; i < stores_.size(); ++i) {
-      const Store& store = config_.plan.stores[i];
-      if ((store.window > 0) != window) continue;
-      const int64_t tokens = window ? geometry_.ring_tokens : kBlockTokens;
-      const int64_t bytes = tokens * TokenWidth(store, shard_) * element_bytes_;
-      backend.CopyBlocks({stores_[i].data(), bytes, pairs, num_pairs}, stream);
-    }
-    if (window) return;
-    for (size_t i = 0; i < index_keys_.size(); ++i) {
-      const int64_t bytes = kBlockTokens * config_.plan.indexers[i].dim * element_bytes_;
-      backend.CopyBlocks({index_keys_[i].data(), bytes, pairs, num_pairs}, stream);
-    }
+void KvCache::Copy(const StepPlan& plan, kernels::Backend& backend, kernels::Stream& stream) const {
+  const auto copy = [&](const std::vector<BlockCopy>& copies, const Group& group, Way way) {
+    Copy(copies, group, way, backend, stream);
   };
-  copy(plan.block_copies, /*window=*/false);
-  copy(plan.ring_copies, /*window=*/true);
+  copy(plan.swap_out_blocks, blocks_, Way::kToHost);
+  copy(plan.swap_out_rings, rings_, Way::kToHost);
+  copy(plan.ring_saves, rings_, Way::kInside);
+  copy(plan.block_copies, blocks_, Way::kInside);
+  copy(plan.ring_copies, rings_, Way::kInside);
+  copy(plan.swap_in_blocks, blocks_, Way::kFromHost);
+  copy(plan.swap_in_rings, rings_, Way::kFromHost);
+}
+
+void KvCache::Copy(const std::vector<BlockCopy>& copies, const Group& group, Way way,
+                   kernels::Backend& backend, kernels::Stream& stream) const {
+  static_assert(sizeof(BlockCopy) == 2 * sizeof(int32_t), "copied as pairs of ids");
+  for (size_t begin = 0; begin < copies.size(); begin += kMostPairs) {
+    const size_t count = std::min(kMostPairs, copies.size() - begin);
+    backend.CopyToDevice(pairs_.data(), copies.data() + begin, count * sizeof(BlockCopy), stream);
+    for (const Piece& piece : group.pieces) {
+      char* host = group.host.As<char>() + piece.host_offset;
+      const bool from_host = way == Way::kFromHost, to_host = way == Way::kToHost;
+      backend.CopyBlocks({.from = from_host ? host : piece.data,
+                          .from_stride = from_host ? group.host_stride : piece.bytes,
+                          .to = to_host ? host : piece.data,
+                          .to_stride = to_host ? group.host_stride : piece.bytes,
+                          .block_bytes = piece.bytes,
+                          .pairs = pairs_.As<int32_t>(),
+                          .num_pairs = static_cast<int>(count)},
+                         stream);
+    }
+  }
+}
+
+absl::StatusOr<double> KvCache::MeasureSwap(kernels::Backend& backend, kernels::Stream& stream) const {
+  const int32_t count = std::min({geometry_.host_blocks, geometry_.num_blocks, kMeasuredBlocks});
+  if (count == 0) return 0.0;
+  StepPlan plan;
+  for (int32_t id = 0; id < count; ++id) {
+    plan.swap_out_blocks.push_back({id, id});
+    plan.swap_in_blocks.push_back({id, id});
+  }
+  double seconds = 0;
+  for (int turn = 0; turn < 2; ++turn) {  // the first of which loads and maps
+    const TimePoint begin = Clock::now();
+    Copy(plan, backend, stream);
+    YOIO_RETURN_IF_ERROR(backend.Synchronize(stream));
+    seconds = ToSeconds(Clock::now() - begin);
+  }
+  return seconds / count;
 }
 
 }  // namespace yoio

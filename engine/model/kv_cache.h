@@ -1,4 +1,5 @@
-// One rank's share of the cache: keys and values of every store, and the index keys where the rank indexes.
+// One rank's share of the cache: keys and values of every store, the index keys where the rank indexes, and
+// room in the host's memory for blocks and rings of preempted sequences.
 #ifndef YOIO_ENGINE_MODEL_KV_CACHE_H_
 #define YOIO_ENGINE_MODEL_KV_CACHE_H_
 
@@ -49,19 +50,39 @@ class KvCache {
   int64_t store_bytes(int index) const { return static_cast<int64_t>(stores_[index].bytes()); }
   int64_t index_key_bytes(int indexer) const { return static_cast<int64_t>(index_keys_[indexer].bytes()); }
 
-  // The copies that a plan asks for before anything else. `pairs` is device memory for 2 x copies ids.
-  void Copy(const StepPlan& plan, int32_t* pairs, kernels::Backend& backend, kernels::Stream& stream) const;
+  // The copies that a plan asks for before anything else, in their order.
+  void Copy(const StepPlan& plan, kernels::Backend& backend, kernels::Stream& stream) const;
+
+  // Seconds that one block takes to the host and back; 0 without room there. Moves blocks to where they are:
+  // for the start, when nothing else is queued.
+  absl::StatusOr<double> MeasureSwap(kernels::Backend& backend, kernels::Stream& stream) const;
 
  private:
-  KvCache(const ModelConfig& config, const Shard& shard, const CacheGeometry& geometry, kernels::DType type)
-      : config_(config), shard_(shard), geometry_(geometry), element_bytes_(SizeOf(type)) {}
+  // What one block or ring has in one store: where those of all lie side by side, and where in a place on the
+  // host, which holds those of all stores.
+  struct Piece {
+    void* data;
+    int64_t bytes;
+    int64_t host_offset;
+  };
+  struct Group {
+    std::vector<Piece> pieces;
+    kernels::Buffer host;
+    int64_t host_stride = 0;
 
-  const ModelConfig& config_;  // outlives the cache
-  const Shard shard_;
+    void Add(void* data, int64_t bytes);
+  };
+  enum class Way { kInside, kToHost, kFromHost };
+
+  explicit KvCache(const CacheGeometry& geometry) : geometry_(geometry) {}
+  void Copy(const std::vector<BlockCopy>& copies, const Group& group, Way way, kernels::Backend& backend,
+            kernels::Stream& stream) const;
+
   const CacheGeometry geometry_;
-  const int64_t element_bytes_;
   std::vector<kernels::Buffer> stores_;
   std::vector<kernels::Buffer> index_keys_;
+  Group blocks_, rings_;
+  kernels::Buffer pairs_;  // device, ids of the copies under way
 };
 
 }  // namespace yoio

@@ -52,7 +52,8 @@ absl::Status Model::Prepare() {
     YOIO_ASSIGN_OR_RETURN(side_, backend_.SideStream(stream_));
   }
   if (!backend_.captures()) return absl::OkStatus();
-  // A sequence generates one token a step, so slots bound the rows.
+  // A sequence generates one token a step, so slots bound the rows. Steps that compute several of one again
+  // are not recorded.
   const int most = std::min({geometry.max_sequences, limits_.max_step_tokens, limits_.max_output_rows});
   for (const Half half : {Half::kTokens, Half::kOutputs}) {
     for (const int count : kRecordedRows) {
@@ -83,7 +84,7 @@ absl::Status Model::Forward(const StepPlan& plan, LogitsSink sink) {
   const RowSet outputs =
       Padded(Half::kOutputs, {num_outputs, /*prompt_count=*/0, /*one_each=*/true, num_outputs});
   inputs_.Load(plan, {tokens.count, outputs.count, tokens.first_tile}, backend_, stream_);
-  parts_.cache->Copy(plan, inputs_.copy_pairs(), backend_, stream_);
+  parts_.cache->Copy(plan, backend_, stream_);
 
   YOIO_RETURN_IF_ERROR(Run(Half::kTokens, tokens));
   if (plan.output_tokens.empty()) return absl::OkStatus();  // the prefill's early exit: nobody needs logits

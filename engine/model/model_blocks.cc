@@ -224,6 +224,7 @@ void Model::AttendWindow(int number, const Tile& tile) {
        .num_spans = static_cast<int>(spans.size()),
        .rows = inputs_.token_rows() + tile.begin,
        .num_rows = tile.count,
+       .num_prompt_rows = tile.prompt_count,
        .heads = parts_.shard.heads,
        .kv_heads = parts_.shard.kv_heads,
        .head_dim = store.head_dim,

@@ -46,7 +46,6 @@ absl::Status StepInputs::Allocate(kernels::Backend& backend) {
   YOIO_ASSIGN_OR_RETURN(updates_, backend.Allocate(kMaxUpdates * sizeof(WordUpdate)));
   const size_t entries = static_cast<size_t>(geometry_.max_sequences) * geometry_.max_blocks_per_sequence;
   YOIO_ASSIGN_OR_RETURN(block_tables_, backend.Allocate(entries * sizeof(int32_t)));
-  YOIO_ASSIGN_OR_RETURN(copy_pairs_, backend.Allocate(geometry_.max_sequences * sizeof(BlockCopy)));
   return absl::OkStatus();
 }
 

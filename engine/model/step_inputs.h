@@ -58,7 +58,6 @@ class StepInputs {
   const int32_t* index_counts() const { return device_.As<int32_t>() + IndexCountsBegin(); }
   // [slots, max_blocks_per_sequence]
   const int32_t* block_tables() const { return block_tables_.As<int32_t>(); }
-  int32_t* copy_pairs() const { return copy_pairs_.As<int32_t>(); }
   // Host array: the sequences of a tile, rows counted from its first.
   std::span<const kernels::SequenceSpan> spans(int tile) const { return spans_[tile]; }
 
@@ -88,7 +87,7 @@ class StepInputs {
   std::vector<kernels::Buffer> update_staging_;  // as staging_, for the growth of block tables
   int turn_ = 0;                                 // which of them the next step takes
   int num_updates_ = 0;                          // filled in update_staging_[turn_]
-  kernels::Buffer device_, updates_, block_tables_, copy_pairs_;
+  kernels::Buffer device_, updates_, block_tables_;
 };
 
 }  // namespace yoio

@@ -1,6 +1,7 @@
-// WindowAttention: rows that are a span of their own go to WindowDecode; spans of several rows, the chunks of
-// prompts, to one of two kernels that differ in how they multiply: attention_window_wgmma.cu for heads of 128
-// on sm_90a, and the one here for everything else. Then keys and values of the chunks go to the ring.
+// WindowAttention: generated rows and rows that are a span of their own go to WindowDecode; spans of several
+// rows, the chunks of prompts, to one of two kernels that differ in how they multiply:
+// attention_window_wgmma.cu for heads of 128 on sm_90a, and the one here for everything else. Then keys and
+// values of the chunks go to the ring.
 //
 // Floor: 4 * window * head_dim FLOPs a row and head: 43 GFLOP for 8192 rows, window 512, 20 heads x 128, so
 // 72 us at 600 TFLOP/s. K and V are read once a block, from L2.
@@ -166,20 +167,31 @@ void AttendChunks(const WindowAttentionArgs& args, int first_span, int num_spans
 
 void WindowAttention(const WindowAttentionArgs& args, CudaStream& stream) {
   if (args.spans == nullptr) {
-    WindowDecode(args, 0, args.num_rows, stream);
+    WindowDecode(args, 0, args.num_rows, 1, stream);
     return;
   }
-  int end = 0;
-  for (int begin = 0; begin < args.num_spans; begin = end) {
-    const bool single = args.spans[begin].row_count == 1;
-    end = begin + 1;
-    while (end < args.num_spans && (args.spans[end].row_count == 1) == single) ++end;
+  const SequenceSpan *spans = args.spans, *spans_end = spans + args.num_spans;
+  const auto is_single = [](const SequenceSpan& span) { return span.row_count == 1; };
+  const auto is_chunk = [](const SequenceSpan& span) { return span.row_count > 1; };
+  const SequenceSpan* generated = std::partition_point(
+      spans, spans_end, [&](const SequenceSpan& span) { return span.row_begin < args.num_prompt_rows; });
+  while (spans != generated) {
+    const bool single = is_single(*spans);
+    const SequenceSpan* end =
+        single ? std::find_if(spans, generated, is_chunk) : std::find_if(spans, generated, is_single);
     if (single) {
-      WindowDecode(args, args.spans[begin].row_begin, end - begin, stream);
+      WindowDecode(args, spans->row_begin, static_cast<int>(end - spans), 1, stream);
     } else {
-      AttendChunks(args, begin, end - begin, stream);
+      AttendChunks(args, static_cast<int>(spans - args.spans), static_cast<int>(end - spans), stream);
     }
+    spans = end;
   }
+  if (generated == spans_end) return;
+  int most_rows = 0;
+  for (const SequenceSpan* span = generated; span != spans_end; ++span) {
+    most_rows = std::max(most_rows, span->row_count);
+  }
+  WindowDecode(args, generated->row_begin, args.num_rows - generated->row_begin, most_rows, stream);
 }
 
 }  // namespace yoio::kernels::cuda

@@ -7,9 +7,12 @@
 
 namespace yoio::kernels::cuda {
 
-// Attention of rows [first_row, first_row + num_rows) of `args`, each a span of one row whose sequence and
-// position args.rows tells; then their K and V go to the ring. Reads no other part of args.spans.
-void WindowDecode(const WindowAttentionArgs& args, int first_row, int num_rows, CudaStream& stream);
+// Attention of rows [first_row, first_row + num_rows) of `args`, of spans of at most `most_span_rows` rows
+// each (and at most kMostGeneratedTokens), whose sequences and positions args.rows tells; then their K and V
+// go to the ring. A row's bits do not depend on whether those before it are in the same call. Does not read
+// args.spans.
+void WindowDecode(const WindowAttentionArgs& args, int first_row, int num_rows, int most_span_rows,
+                  CudaStream& stream);
 
 }  // namespace yoio::kernels::cuda
 

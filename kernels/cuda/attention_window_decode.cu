@@ -1,5 +1,7 @@
-// WindowDecode: one query row a sequence over the ring that holds its last tokens, and the row's own token,
-// which then goes to the ring.
+// WindowDecode: query rows over the rings that hold their sequences' last tokens, and over the tokens of this
+// call, which then go to the rings: a row's own, and those of the rows before it when its sequence has
+// several. A sequence has at most a warp of them, so that a token in this call takes the place of none that
+// a row of it still sees.
 //
 // Floor: rows * window * kv_heads * 512 bytes read from memory (head_dim 128): 11 us for clsa-4b (window 512,
 // 4 kv heads) and 45 us for clsa-8b (1024, 8) at batch 32 and 2.99 TB/s. At batch 1 it is 1 and 4 MB: launch
@@ -16,19 +18,24 @@ using decode::TokenAddress;
 constexpr int kStages = 4;  // of 34 KB: with fewer, one block a multiprocessor falls short of the bandwidth
 constexpr int kPartTokens = 64;
 
-// The window of each row: its last tokens in the ring of its sequence, then the row's own.
+static_assert(kMostGeneratedTokens <= 32, "a warp finds the first of them");
+static_assert(kMostGeneratedTokens <= kBlockTokens, "a ring has room for them beside the window");
+
+// The window of each row: its last tokens in the ring of its sequence, then those of this call. Load is
+// called by whole warps.
 struct WindowTokens {
-  static constexpr int kOwn = -1;  // the place of the row's own token
   struct Row {
     int count;
     int length;
+    int in_call;  // the last tokens of the row that are in this call, its own included
     int ring_slot;
     const __nv_bfloat16* ring;
     const __nv_bfloat16* k;
     const __nv_bfloat16* v;
   };
 
-  int capacity;  // the window
+  int capacity;        // the window
+  int most_span_rows;  // tokens of a sequence in this call
   const PagedRow* rows;
   const __nv_bfloat16* k;
   const __nv_bfloat16* v;
@@ -43,19 +50,32 @@ struct WindowTokens {
     const PagedRow paged = rows[row];
     return {.count = min(paged.length, capacity),
             .length = paged.length,
+            .in_call = most_span_rows == 1 ? 1 : CountInCall(row, paged),
             .ring_slot = ring_slots[row],
             .ring = ring + int64_t{max(paged.slot, 0)} * ring_tokens * kv_heads * 2 * head_dim,
             .k = k + row * row_stride,
             .v = v + row * row_stride};
   }
   __device__ int Find(const Row& row, int token) const {
-    const int position = row.length - row.count + token;
-    return position + 1 == row.length ? kOwn : position % ring_tokens;
+    const int position = row.length - row.count + token, before = row.length - 1 - position;
+    return before < row.in_call ? -1 - before : position % ring_tokens;
   }
+  // A negative place -1 - r is the row that is r before this one.
   __device__ TokenAddress At(const Row& row, int place, int kv_head) const {
-    if (place == kOwn) return {row.k + kv_head * head_dim, row.v + kv_head * head_dim};
+    if (place < 0) {
+      const int64_t offset = (place + 1) * row_stride + kv_head * head_dim;
+      return {row.k + offset, row.v + offset};
+    }
     const __nv_bfloat16* key = row.ring + (int64_t{place} * kv_heads + kv_head) * 2 * head_dim;
     return {key, key + head_dim};
+  }
+  // A sequence's rows lie side by side: lane i looks whether the row i before this one is i tokens before it.
+  __device__ int CountInCall(int row, const PagedRow& paged) const {
+    const int lane = threadIdx.x % 32, other = row - lane;
+    const bool same = other >= 0 && lane < most_span_rows && rows[other].slot == paged.slot &&
+                      rows[other].length == paged.length - lane;
+    const unsigned others = ~__ballot_sync(~0u, same);
+    return others == 0 ? 32 : __ffs(others) - 1;
   }
   // The row's own token goes to the ring, to a slot that no window of this step reaches.
   __device__ void Finish(const Row& row, int kv_head, int lane) const {
@@ -70,9 +90,12 @@ struct WindowTokens {
 
 }  // namespace
 
-void WindowDecode(const WindowAttentionArgs& args, int first_row, int num_rows, CudaStream& stream) {
+void WindowDecode(const WindowAttentionArgs& args, int first_row, int num_rows, int most_span_rows,
+                  CudaStream& stream) {
+  YOIO_CHECK_LE(most_span_rows, kMostGeneratedTokens);
   const int64_t skipped = first_row * args.row_stride;
   const WindowTokens source = {.capacity = args.window,
+                               .most_span_rows = most_span_rows,
                                .rows = args.rows + first_row,
                                .k = Halves(args.k) + skipped,
                                .v = Halves(args.v) + skipped,

@@ -116,14 +116,16 @@ __global__ void __launch_bounds__(kMaxThreads)
       reinterpret_cast<const Word*>(args.parts)[part_row * part_words + word % part_words];
 }
 
-// A row is a pair.
+// A row is a pair. One side may be the host's memory: then it takes as long as the bus, whose latency the
+// words of many blocks under way at once hide.
 __global__ void __launch_bounds__(kMaxThreads) CopyBlocksKernel(CopyBlocksArgs args, int64_t block_words) {
   AllowNext();
   WaitForPrevious();
   if (WordOfRow() >= block_words) return;
   const int32_t* pair = args.pairs + 2 * blockIdx.x;
-  uint4* words = static_cast<uint4*>(args.cache) + WordOfRow();
-  words[pair[1] * block_words] = words[pair[0] * block_words];
+  const char* from = static_cast<const char*>(args.from) + pair[0] * args.from_stride;
+  char* to = static_cast<char*>(args.to) + pair[1] * args.to_stride;
+  reinterpret_cast<uint4*>(to)[WordOfRow()] = reinterpret_cast<const uint4*>(from)[WordOfRow()];
 }
 
 // All updates are one row.

@@ -112,9 +112,10 @@ class WindowAttentionTest : public BackendTest {
   // for all, computes few large ones.
   std::vector<Shape> Shapes() const;
 
-  // Returns the outputs and checks the rings. Without spans, every chunk has to be of one row.
-  std::vector<float> Run(const Shape& shape, const Batch& batch, bool with_spans = true,
-                         int num_threads = 2) {
+  // Returns the outputs and checks the rings. Without spans, every chunk has to be of one row. The last
+  // `generated_rows` rows are generated.
+  std::vector<float> Run(const Shape& shape, const Batch& batch, bool with_spans = true, int num_threads = 2,
+                         int generated_rows = 0) {
     const ActivationArray rows = Activations(batch.rows), rings = Activations(batch.rings);
     const DeviceArray<PagedRow> paged_rows = Upload(batch.paged_rows);
     const DeviceArray<int32_t> ring_slots = Upload(batch.ring_slots);
@@ -132,6 +133,7 @@ class WindowAttentionTest : public BackendTest {
                                .num_spans = with_spans ? static_cast<int>(batch.spans.size()) : 0,
                                .rows = paged_rows.data(),
                                .num_rows = static_cast<int>(num_rows),
+                               .num_prompt_rows = static_cast<int>(num_rows) - generated_rows,
                                .heads = shape.heads,
                                .kv_heads = shape.kv_heads,
                                .head_dim = shape.head_dim,
@@ -278,6 +280,30 @@ TEST_P(WindowAttentionTest, ChunksAndBatchesDoNotChangeBits) {
       const std::vector<float> expected(whole.begin() + position * width,
                                         whole.begin() + (position + 1) * width);
       EXPECT_TRUE(SameBits(alone, expected)) << "window " << shape.window << ", position " << position;
+    }
+  }
+}
+
+// Generated tokens that are computed again, several of a sequence in one call, between prompts and others.
+TEST_P(WindowAttentionTest, GeneratedRowsHaveTheBitsOfOneAtATime) {
+  for (const Shape& shape : Shapes()) {
+    Random random(shape.window + 1);
+    const Sequence sequence = MakeSequence(shape, 1120, random), other = MakeSequence(shape, 1120, random);
+    const size_t width = static_cast<size_t>(shape.heads) * shape.head_dim;
+    for (const auto& [begin, count] :
+         {std::pair(0, 32), {5, 2}, {60, 9}, {shape.ring_tokens() - 3, 32}, {1040, 31}}) {
+      const std::vector<Chunk> chunks = {{&other, 30, 60},
+                                         {&other, 200, 201},
+                                         {&other, 90, 91},
+                                         {&sequence, begin, begin + count},
+                                         {&other, begin, begin + 4}};
+      const std::vector<float> out = Run(shape, MakeBatch(shape, chunks), true, 2, 1 + count + 4);
+      for (int i = 0; i < count; ++i) {
+        const std::vector<float> alone = Run(shape, {{&sequence, begin + i, begin + i + 1}});
+        const auto row = out.begin() + static_cast<std::ptrdiff_t>((32 + i) * width);
+        EXPECT_TRUE(SameBits(std::vector<float>(row, row + static_cast<std::ptrdiff_t>(width)), alone))
+            << "window " << shape.window << ", position " << begin + i;
+      }
     }
   }
 }

@@ -76,14 +76,58 @@ TEST_P(CacheWriteTest, CopiesWholeBlocks) {
   for (int32_t& word : words) word = static_cast<int32_t>(random.Bits());
   const DeviceArray<int32_t> cache = Upload(words);
   const DeviceArray<int32_t> pairs = Upload(std::vector<int32_t>{4, 0, 4, 2, 1, 5});
-  backend().CopyBlocks(
-      {.cache = cache.data(), .block_bytes = kWords * sizeof(int32_t), .pairs = pairs.data(), .num_pairs = 3},
-      stream());
+  constexpr int64_t kBytes = kWords * sizeof(int32_t);
+  backend().CopyBlocks({.from = cache.data(),
+                        .from_stride = kBytes,
+                        .to = cache.data(),
+                        .to_stride = kBytes,
+                        .block_bytes = kBytes,
+                        .pairs = pairs.data(),
+                        .num_pairs = 3},
+                       stream());
   std::vector<int32_t> expected(words);
   std::copy_n(words.begin() + 4 * kWords, kWords, expected.begin());
   std::copy_n(words.begin() + 4 * kWords, kWords, expected.begin() + 2 * kWords);
   std::copy_n(words.begin() + 1 * kWords, kWords, expected.begin() + 5 * kWords);
   EXPECT_TRUE(SameBits(cache.Read(), expected));
+}
+
+// A place on the host has room for what other stores keep of a block: it stays as it was.
+TEST_P(CacheWriteTest, CopiesBlocksToTheHostAndBack) {
+  constexpr int kBlocks = 5, kPlaces = 3, kWords = 64 * 141, kPlaceWords = kWords + 64, kOffset = 32;
+  constexpr int64_t kBytes = kWords * sizeof(int32_t), kPlaceBytes = kPlaceWords * sizeof(int32_t);
+  Random random(4);
+  std::vector<int32_t> words(kBlocks * kWords);
+  for (int32_t& word : words) word = static_cast<int32_t>(random.Bits());
+  const DeviceArray<int32_t> cache = Upload(words);
+  const auto host = backend().AllocateHost(kPlaces * kPlaceBytes);
+  ASSERT_TRUE(host.ok()) << host.status();
+  std::fill_n(host->As<int32_t>(), kPlaces * kPlaceWords, 7);
+  const auto copy = [&](const void* from, int64_t from_stride, void* to, int64_t to_stride,
+                        const std::vector<int32_t>& pairs) {
+    const DeviceArray<int32_t> device_pairs = Upload(pairs);
+    backend().CopyBlocks({.from = from,
+                          .from_stride = from_stride,
+                          .to = to,
+                          .to_stride = to_stride,
+                          .block_bytes = kBytes,
+                          .pairs = device_pairs.data(),
+                          .num_pairs = static_cast<int>(pairs.size() / 2)},
+                         stream());
+    const absl::Status status = backend().Synchronize(stream());
+    ASSERT_TRUE(status.ok()) << status;
+  };
+  copy(cache.data(), kBytes, host->As<int32_t>() + kOffset, kPlaceBytes, {4, 0, 1, 2});
+  std::vector<int32_t> places(kPlaces * kPlaceWords, 7);
+  std::copy_n(words.begin() + 4 * kWords, kWords, places.begin() + kOffset);
+  std::copy_n(words.begin() + 1 * kWords, kWords, places.begin() + 2 * kPlaceWords + kOffset);
+  EXPECT_EQ(std::vector<int32_t>(host->As<int32_t>(), host->As<int32_t>() + places.size()), places);
+  EXPECT_TRUE(SameBits(cache.Read(), words));
+
+  copy(host->As<int32_t>() + kOffset, kPlaceBytes, cache.data(), kBytes, {0, 3, 2, 0});
+  std::copy_n(words.begin() + 4 * kWords, kWords, words.begin() + 3 * kWords);
+  std::copy_n(words.begin() + 1 * kWords, kWords, words.begin());
+  EXPECT_TRUE(SameBits(cache.Read(), words));
 }
 
 YOIO_TEST_ON_BACKENDS(CacheWriteTest);

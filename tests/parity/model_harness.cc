@@ -17,6 +17,7 @@ absl::StatusOr<std::unique_ptr<ModelHarness>> ModelHarness::Create(const Harness
   YOIO_ASSIGN_OR_RETURN(const auto checkpoint, Checkpoint::Open(options.dir));
   YOIO_RETURN_IF_ERROR(harness->Meet());
   harness->blocks_given_.assign(options.max_sequences, 0);
+  harness->blocks_kept_.assign(options.max_sequences, 0);
   harness->ranks_.resize(options.world);
   YOIO_RETURN_IF_ERROR(harness->OnRanks([&](int rank) { return harness->Load(*checkpoint, rank); }));
   return harness;
@@ -55,6 +56,8 @@ absl::Status ModelHarness::Load(const Checkpoint& checkpoint, int number) {
   const int blocks = (options_.max_tokens + kernels::kBlockTokens - 1) / kernels::kBlockTokens;
   const CacheGeometry geometry{.num_blocks = blocks * options_.max_sequences,
                                .max_sequences = options_.max_sequences,
+                               .host_blocks = options_.swaps ? blocks * options_.max_sequences : 0,
+                               .host_rings = options_.swaps ? options_.max_sequences : 0,
                                .max_blocks_per_sequence = blocks,
                                .ring_tokens = CacheGeometry::RingTokens(config_.plan)};
   YOIO_ASSIGN_OR_RETURN(rank.shard, Shard::Make(config_, number, options_.world, options_.index_by_rows));
@@ -85,7 +88,7 @@ absl::Status ModelHarness::OnRanks(const std::function<absl::Status(int rank)>& 
 }
 
 StepPlan ModelHarness::MakePlan(const std::vector<Piece>& pieces) {
-  StepPlan plan;
+  StepPlan plan = std::exchange(next_, {});
   plan.step = step_++;
   for (const Piece& piece : pieces) {
     const auto count = static_cast<int32_t>(piece.ids.size());
@@ -98,7 +101,7 @@ StepPlan ModelHarness::MakePlan(const std::vector<Piece>& pieces) {
                           .start_position = piece.start,
                           .new_block_begin = static_cast<int32_t>(plan.new_blocks.size()),
                           .new_block_count = std::max(0, needed - given)};
-    for (; given < needed; ++given) plan.new_blocks.push_back(given * options_.max_sequences + piece.slot);
+    for (; given < needed; ++given) plan.new_blocks.push_back(BlockOf(given, piece.slot));
     plan.sequences.push_back(sequence);
     for (int32_t i = 0; i < count; ++i) plan.positions.push_back(piece.start + i);
     plan.token_ids.insert(plan.token_ids.end(), piece.ids.begin(), piece.ids.end());
@@ -106,6 +109,27 @@ StepPlan ModelHarness::MakePlan(const std::vector<Piece>& pieces) {
     if (!piece.generated) plan.num_prompt_tokens = static_cast<int32_t>(plan.token_ids.size());
   }
   return plan;
+}
+
+void ModelHarness::Release(int32_t slot) {
+  next_.released_slots.push_back(slot);
+  blocks_given_[slot] = 0;
+}
+
+void ModelHarness::SwapOut(int32_t slot, int32_t place) {
+  blocks_kept_[place] = blocks_given_[slot];
+  for (int32_t i = 0; i < blocks_kept_[place]; ++i) {
+    next_.swap_out_blocks.push_back({BlockOf(i, slot), BlockOf(i, place)});
+  }
+  next_.swap_out_rings.push_back({slot, place});
+  Release(slot);
+}
+
+void ModelHarness::SwapIn(int32_t place, int32_t slot) {
+  for (int32_t i = 0; i < blocks_kept_[place]; ++i) {
+    next_.swap_in_blocks.push_back({BlockOf(i, place), BlockOf(i, slot)});
+  }
+  next_.swap_in_rings.push_back({place, slot});
 }
 
 absl::StatusOr<StepOutput> ModelHarness::Run(const std::vector<Piece>& pieces) {
@@ -187,7 +211,7 @@ std::vector<float> ModelHarness::IndexKeys(int32_t slot, int length) {
   const std::vector<float> cache = ReadActivations(0, ranks_[0].cache->index_keys(0), tokens * dim);
   std::vector<float> keys;
   for (int position = 0; position < length; ++position) {
-    const int block = position / kernels::kBlockTokens * options_.max_sequences + slot;
+    const int block = BlockOf(position / kernels::kBlockTokens, slot);
     const int64_t place = int64_t{block} * kernels::kBlockTokens + position % kernels::kBlockTokens;
     keys.insert(keys.end(), cache.begin() + place * dim, cache.begin() + (place + 1) * dim);
   }

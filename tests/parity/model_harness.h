@@ -26,11 +26,12 @@ struct HarnessOptions {
   int world = 1;       // on GPUs, rank r has the r-th
   bool index_by_rows = false;
   int min_tiled_tokens = 0;  // as ModelParts
-  int threads = 1;  // per rank
+  int threads = 1;           // per rank
   int max_step_tokens = 512;
   int max_output_rows = 512;
   int max_sequences = 4;
   int max_tokens = 512;  // of one sequence
+  bool swaps = false;    // the host has a place for every sequence
 };
 
 // Consecutive tokens of one sequence in a step.
@@ -60,6 +61,12 @@ class ModelHarness {
   // Prompt pieces must come before generated ones. Blocks are handed out so that no sequence's are
   // consecutive. INTERNAL when the ranks' index sets are not the same, bit for bit.
   absl::StatusOr<StepOutput> Run(const std::vector<Piece>& pieces);
+
+  // What the next step does first: forgets the slot's sequence, of which a place on the host, one for each
+  // slot, may keep what was cached; or brings such a sequence back, to any slot.
+  void Release(int32_t slot);
+  void SwapOut(int32_t slot, int32_t place);
+  void SwapIn(int32_t place, int32_t slot);
 
   // The index keys of the first `length` tokens of a sequence, [length, index dim], as rank 0 has them.
   std::vector<float> IndexKeys(int32_t slot, int length);
@@ -94,7 +101,12 @@ class ModelHarness {
   std::vector<std::unique_ptr<kernels::Backend>> backends_;  // by rank
   std::vector<std::unique_ptr<Communicator>> comms_;         // by rank
   std::vector<Rank> ranks_;
+  // The i-th block that is given to a slot, or to a place on the host.
+  int32_t BlockOf(int32_t i, int32_t slot) const { return i * options_.max_sequences + slot; }
+
   std::vector<int32_t> blocks_given_;  // [slots]
+  std::vector<int32_t> blocks_kept_;   // [places on the host]
+  StepPlan next_;                      // what the next plan begins with
   int64_t step_ = 0;
   RankThreads threads_;
 };
