@@ -122,13 +122,13 @@ absl::Status Call::Start(const v1::ScoreRequest& message, std::shared_ptr<Transp
   return StartAny(message, std::move(transport));
 }
 
-Outbox::Taken Call::Take() {
-  Outbox::Taken taken = outbox_->Take();
+bool Call::Take(Outbox::Taken& taken) {
+  if (!outbox_->Take(taken)) return false;
   for (const Event& event : taken.events) {
     if (const auto* summary = std::get_if<SummaryEvent>(&event)) summary_ = *summary;
   }
   if (taken.so_far) summary_ = taken.so_far;
-  return taken;
+  return true;
 }
 
 void Call::NoteSent(const Event& event) {
