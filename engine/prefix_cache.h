@@ -67,8 +67,9 @@ class PrefixCache : private BlockKeeper {
 
   // The ring to save a slot's ring to, which stands at `prefix` and `tail` further tokens, fewer than a
   // block; -1 when an equally good one is there, or none can be had. The copy must stand in the next plan's
-  // ring_saves, before anything else is copied to that ring. Of `busy`, snapshots that the same plan copies
-  // to slots, none is given to another prefix.
+  // ring_saves, before anything else is copied to that ring. A ring that was replayed is worth it only once
+  // it stands behind the tokens of its hit: up to there it is exact for their end alone. Of `busy`, snapshots
+  // that the same plan copies to slots, none is given to another prefix.
   int32_t TakeSnapshot(Node prefix, std::span<const int32_t> tail, std::span<const int32_t> busy = {});
 
   // Returns the least recently used block that nobody else holds to the pool; false when there is none.

@@ -169,7 +169,10 @@ void SequenceMemory::RememberRing(const SequenceGroup& group, Sequence& sequence
   for (int32_t i = sequence.node_blocks * options_.block_tokens; i < tokens; ++i) {
     tail.push_back(group.TokenAt(sequence, i));
   }
-  const int32_t snapshot = cache_->TakeSnapshot(*sequence.node, tail);
+  // Saves come before copies in a plan, and one that was not sent may have copies already.
+  std::vector<int32_t> busy;
+  for (const BlockCopy& copy : next_.ring_copies) busy.push_back(copy.source);
+  const int32_t snapshot = cache_->TakeSnapshot(*sequence.node, tail, busy);
   if (snapshot < 0) return;
   // The cache may have given the same one away since the last plan.
   std::erase_if(next_.ring_saves, [&](const BlockCopy& copy) { return copy.destination == snapshot; });

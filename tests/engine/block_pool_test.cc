@@ -1,6 +1,7 @@
 #include "engine/block_pool.h"
 
 #include <set>
+#include <string>
 #include <utility>
 #include <vector>
 
@@ -71,6 +72,50 @@ TEST(BlockPoolTest, ReturnedBlocksAreTakenAgain) {
     fork.clear();
     EXPECT_EQ(pool.free(), 3);
   }
+}
+
+// What it has been told of its blocks, in order.
+class Notes final : public BlockKeeper {
+ public:
+  void OnShared(int32_t id) override { notes_.emplace_back(id, "shared"); }
+  void OnAlone(int32_t id) override { notes_.emplace_back(id, "alone"); }
+
+  std::vector<std::pair<int32_t, std::string>> Take() { return std::exchange(notes_, {}); }
+
+ private:
+  std::vector<std::pair<int32_t, std::string>> notes_;
+};
+
+TEST(BlockPoolTest, AKeeperLearnsWhenItIsAlone) {
+  using Told = std::vector<std::pair<int32_t, std::string>>;
+  Notes keeper;
+  BlockPool pool(2);
+  Block held = pool.Take();
+  const int32_t id = held.id();
+  Block kept = pool.Keep(held, &keeper);
+  EXPECT_EQ(pool.holders(id), 2);
+  EXPECT_EQ(keeper.Take(), Told{}) << "somebody held it before";
+  Block more = held;
+  held = Block();
+  EXPECT_EQ(keeper.Take(), Told{});
+  more = Block();
+  EXPECT_EQ(keeper.Take(), (Told{{id, "alone"}}));
+  held = kept;
+  EXPECT_EQ(keeper.Take(), (Told{{id, "shared"}}));
+  pool.LetGo(std::move(kept));
+  EXPECT_EQ(pool.holders(id), 1);
+  held = Block();
+  EXPECT_EQ(keeper.Take(), Told{}) << "it is nobody's now";
+  EXPECT_EQ(pool.free(), 2);
+}
+
+TEST(BlockPoolDeathTest, KeepingABlockTwice) {
+  Notes keeper;
+  BlockPool pool(1);
+  const Block held = pool.Take();
+  Block kept = pool.Keep(held, &keeper);
+  EXPECT_DEATH(pool.Keep(held, &keeper), "kept already");
+  pool.LetGo(std::move(kept));
 }
 
 TEST(BlockPoolDeathTest, TakingFromAnEmptyPool) {

@@ -83,12 +83,29 @@ class Trace {
       prefix.assign(prompt.second.begin(), prompt.second.begin() + end);
       ASSERT_EQ(written_.at(block.id()), Key(prompt.first, prefix)) << "other tokens than the prompt's";
     }
+    CheckLongest(prompt, hit);
     CheckStart(prompt, hit);
     hits_ += hit.tokens > 0;
     snapshot_hits_ += hit.snapshot >= 0;
     sequences_.push_back({{prompt.first, prefix}, std::move(hit.blocks), hit.node});
     for (size_t at = prefix.size(); at < prompt.second.size(); ++at)
       Append(sequences_.back(), prompt.second[at]);
+  }
+
+  // No block that the cache keeps goes on where the hit ends.
+  void CheckLongest(const Key& prompt, const PrefixCache::Hit& hit) {
+    const size_t longer = hit.tokens + kBlock;
+    if (longer >= prompt.second.size()) return;
+    const Key next{prompt.first, {prompt.second.begin(), prompt.second.begin() + longer}};
+    for (const auto& [id, key] : written_) ASSERT_FALSE(IsKept(id) && key == next) << "block " << id;
+  }
+
+  bool IsKept(int32_t id) const {
+    int32_t others = pool_.holders(id);
+    for (const Running& sequence : sequences_) {
+      for (const Block& block : sequence.blocks) others -= block.id() == id;
+    }
+    return others == 1;
   }
 
   // What is in the ring, or what a replay puts there, is all that the first exact token can look back on.
@@ -173,6 +190,7 @@ class Trace {
       for (const Block& block : sequence.blocks) ++held[block.id()];
     }
     int32_t kept = 0, idle = 0, free = 0;
+    std::erase_if(written_, [&](const auto& block) { return pool_.holders(block.first) == 0; });
     for (int32_t id = 0; id < pool_.total(); ++id) {
       const int32_t others = pool_.holders(id) - (held.contains(id) ? held[id] : 0);
       ASSERT_TRUE(others == 0 || others == 1) << "block " << id;
