@@ -86,7 +86,7 @@ class Program:
         self.environment = {**clean_environment(), **environment}
 
     def arguments(self, server, *flags, prompt):
-        # Java has no names of several addresses, and its gRPC none without a scheme.
+        # Every language knows this form of a name.
         return [*self.command, "--server", f"dns:///{server}", *map(str, flags), prompt]
 
     def run(self, server, *flags, prompt="hello"):

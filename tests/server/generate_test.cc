@@ -405,6 +405,29 @@ TEST(GenerateOnceTest, TooLargeAnswerNamesGenerateAndStopsTheEngine) {
   EXPECT_EQ(server.engine.WaitForCancel().code(), absl::StatusCode::kInvalidArgument);
 }
 
+TEST(GenerateOnceTest, FailureAfterItWasAcceptedForbidsRetries) {
+  InProcess server;
+  v1::GenerateOnceRequest request;
+  *request.mutable_request() = TextRequest();
+  std::thread engine([&] {
+    auto scripted = server.engine.WaitForRequest();
+    scripted->Accept();
+    scripted->SendText(0, "abc", 3);
+    scripted->End(WithReason(absl::StatusCode::kUnavailable, kReasonEngineFailed, "the engine failed"), {});
+  });
+  v1::GenerateOnceResponse response;
+  grpc::ClientContext context;
+  const grpc::Status status = server.stub->GenerateOnce(&context, request, &response);
+  engine.join();
+  EXPECT_EQ(status.error_code(), grpc::UNAVAILABLE);
+  EXPECT_EQ(ErrorInfoOf(status).metadata().at("accepted"), "true");
+  EXPECT_EQ(ErrorInfoOf(status).metadata().at("tokens_sent"), "0");
+  EXPECT_EQ(ErrorInfoOf(status).metadata().at("suspect"), "true");
+  const auto& trailers = context.GetServerTrailingMetadata();
+  ASSERT_EQ(trailers.count("grpc-retry-pushback-ms"), 1);
+  EXPECT_EQ(trailers.find("grpc-retry-pushback-ms")->second, "-1");
+}
+
 TEST(GenerateOnceTest, EmptyRequestIsRefused) {
   InProcess server;
   v1::GenerateOnceResponse response;
