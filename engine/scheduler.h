@@ -180,8 +180,8 @@ class Scheduler {
   std::deque<UnderWay> under_way_;
   std::vector<Member> forks_;               // choices whose copies of choice 0 the next plan makes
   std::vector<Chunk> rings_;                // the ring as it stands after so many tokens is worth keeping
-  const SequenceGroup* blocked_ = nullptr;  // whom FindRoom found no blocks for last
-  int32_t blocked_blocks_ = 0;              // and how many it lacked them of
+  const SequenceGroup* blocked_ = nullptr;  // whom FindRoom found too few blocks for last
+  int32_t blocked_blocks_ = 0;              // and how many it needs, headroom apart
 };
 
 }  // namespace yoio
