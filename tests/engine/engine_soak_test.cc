@@ -89,7 +89,7 @@ TEST_P(EngineSoakTest, EveryRequestSaysWhatItSaysAlone) {
   EngineOptions options = MicroOptions();
   options.max_sequences = 9;
   options.max_model_len = 300;
-  options.kv_cache_bytes = 9 * (128 << 10) + 20 * 36864;  // 9 rings and 20 blocks
+  options.kv_cache_bytes = 10 * (128 << 10) + 20 * 36864;  // 9 rings, a snapshot and 20 blocks
   options.max_step_tokens = 50;
   options.max_output_rows = 20;
   options.pipeline_depth = GetParam();
