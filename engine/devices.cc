@@ -4,6 +4,7 @@
 
 #include "absl/strings/str_format.h"
 #include "base/check.h"
+#include "base/host_resources.h"
 #include "base/status.h"
 
 namespace yoio {
@@ -44,7 +45,8 @@ absl::StatusOr<DeviceMemory> Devices::Memory(int count) const {
   DeviceMemory memory{.device = std::string(first.name()),
                       .activations = first.activation_type(),
                       .asynchronous = first.captures(),
-                      .available = {}};
+                      .available = {},
+                      .host_available = AvailableMemoryBytes() / count};
   const int sharers = backends_.size() == 1 ? count : 1;
   for (kernels::Backend* backend : OfRanks(count)) {
     YOIO_ASSIGN_OR_RETURN(const int64_t bytes, backend->AvailableBytes());

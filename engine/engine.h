@@ -118,6 +118,7 @@ struct MemoryPlan {
   int64_t cache_bytes;             // per rank
   int64_t bytes_per_cached_token;  // global group, per rank 0
   int64_t bytes_per_ring;          // window group, one sequence, per rank
+  int64_t swap_bytes = 0;          // of the host's memory for preempted sequences, per rank
   int32_t global_blocks;
   int32_t max_sequences;
   int32_t snapshots;  // of one sequence's window, for the prefix cache

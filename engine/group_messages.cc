@@ -9,14 +9,14 @@
 namespace yoio {
 namespace {
 
-constexpr uint32_t kVersion = 0x59470001;  // 'YG', then the version: raise it with every change of a field
+constexpr uint32_t kVersion = 0x59470002;  // 'YG', then the version: raise it with every change of a field
 
 }  // namespace
 
 template <typename Archive, Is<Hello> T>
 void ForEachField(Archive& archive, T& hello) {
   archive(hello.version, hello.node_rank, hello.nnodes, hello.tensor_parallel_size, hello.model,
-          hello.config_hash, hello.device, hello.device_name, hello.available_bytes);
+          hello.config_hash, hello.device, hello.device_name, hello.available_bytes, hello.host_bytes);
 }
 
 template <typename Archive, Is<StepLimits> T>
@@ -26,7 +26,8 @@ void ForEachField(Archive& archive, T& limits) {
 
 template <typename Archive, Is<CacheGeometry> T>
 void ForEachField(Archive& archive, T& cache) {
-  archive(cache.num_blocks, cache.max_sequences, cache.max_blocks_per_sequence, cache.ring_tokens);
+  archive(cache.num_blocks, cache.max_sequences, cache.num_snapshots, cache.host_blocks, cache.host_rings,
+          cache.max_blocks_per_sequence, cache.ring_tokens);
 }
 
 template <typename Archive, Is<Welcome> T>
@@ -78,6 +79,9 @@ absl::Status Check(const Welcome& welcome) {
   YOIO_RETURN_IF_ERROR(CheckLeast("num_blocks", welcome.cache.num_blocks, 1));
   YOIO_RETURN_IF_ERROR(CheckLeast("max_sequences", welcome.cache.max_sequences, 1));
   YOIO_RETURN_IF_ERROR(CheckLeast("max_blocks_per_sequence", welcome.cache.max_blocks_per_sequence, 1));
+  YOIO_RETURN_IF_ERROR(CheckLeast("num_snapshots", welcome.cache.num_snapshots, 0));
+  YOIO_RETURN_IF_ERROR(CheckLeast("host_blocks", welcome.cache.host_blocks, 0));
+  YOIO_RETURN_IF_ERROR(CheckLeast("host_rings", welcome.cache.host_rings, 0));
   return CheckLeast("ring_tokens", welcome.cache.ring_tokens, 0);
 }
 

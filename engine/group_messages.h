@@ -37,6 +37,7 @@ struct Hello {
   kernels::DeviceKind device = kernels::DeviceKind::kCpu;
   std::string device_name;
   std::vector<int64_t> available_bytes;  // of each rank
+  int64_t host_bytes = 0;                // of the host's memory, for each rank
 };
 
 struct Welcome {

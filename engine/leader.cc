@@ -1,5 +1,6 @@
 #include "engine/leader.h"
 
+#include <algorithm>
 #include <utility>
 #include <vector>
 
@@ -43,6 +44,7 @@ absl::Status Leader::Gather(const EngineOptions& options, const Node& node, Time
   DeviceMemory all = node.memory;
   for (const Hello& hello : hellos) {
     all.available.insert(all.available.end(), hello.available_bytes.begin(), hello.available_bytes.end());
+    all.host_available = std::min(all.host_available, hello.host_bytes);
   }
   YOIO_ASSIGN_OR_RETURN(sizing_, PlanMemory(options, *node.config, all));
   return absl::OkStatus();

@@ -30,6 +30,8 @@ class Leader {
 
   const Sizing& sizing() const { return sizing_; }
   Duration step_timeout() const { return step_timeout_; }
+  // What one block takes to the host's memory and back, as measured at the start; 0 without room there.
+  double seconds_per_swapped_block() const { return workers_->seconds_per_swapped_block(); }
 
   // Never blocks. At most `sizing().limits.depth` plans may be submitted and not yet waited for.
   void Submit(StepPlan plan);

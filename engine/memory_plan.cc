@@ -9,6 +9,7 @@
 #include "engine/model/weights.h"
 #include "engine/node_ranks.h"
 #include "engine/sampler.h"
+#include "engine/swap_plan.h"
 
 namespace yoio {
 namespace {
@@ -111,7 +112,9 @@ absl::StatusOr<int64_t> CacheBytes(int rank, const EngineOptions& options, const
                                    const DeviceMemory& devices) {
   if (options.kv_cache_bytes > 0) return options.kv_cache_bytes;
   const int64_t needed = needs.weights + needs.activations;
-  const int64_t available = devices.available[rank];
+  // On a CPU, what preempted sequences may have is taken from the same memory.
+  const int64_t available =
+      devices.available[rank] - (devices.asynchronous ? 0 : SwapBytes(options, devices));
   if (available > needed) return available - needed;
   return absl::ResourceExhaustedError(absl::StrFormat(
       "rank %d of %d needs %d bytes for weights and activations, but after a reserve only %d bytes are its "
@@ -207,6 +210,7 @@ absl::StatusOr<Sizing> PlanMemory(const EngineOptions& options, const ModelConfi
       .global_blocks = static_cast<int32_t>(blocks),
       .max_sequences = options.max_sequences,
       .snapshots = sizing.cache.num_snapshots};
+  YOIO_RETURN_IF_ERROR(PlanSwap(options, config, devices, sizing));
   return sizing;
 }
 

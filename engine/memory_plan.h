@@ -32,6 +32,7 @@ struct DeviceMemory {
   kernels::DType activations;      // their type
   bool asynchronous;               // it works while the host goes on
   std::vector<int64_t> available;  // bytes that each rank may take, from rank 0 on; not of ranks unknown yet
+  int64_t host_available = 0;      // of its host's memory, for each rank; the least of all
 };
 
 // Divides `options.kv_cache_bytes`, or what each rank may take less its weights and activations, between

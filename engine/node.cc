@@ -61,7 +61,8 @@ Hello HelloOf(const EngineOptions& options, const Node& node) {
           .config_hash = HashOf(*node.config),
           .device = node.devices.kind(),
           .device_name = node.memory.device,
-          .available_bytes = node.memory.available};
+          .available_bytes = node.memory.available,
+          .host_bytes = node.memory.host_available};
 }
 
 absl::Status CheckFits(const Hello& follower, const Hello& leader) {

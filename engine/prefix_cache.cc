@@ -90,7 +90,7 @@ PrefixCache::Node PrefixCache::Extend(Node prefix, std::span<const int32_t> toke
   return Handle(node);
 }
 
-int32_t PrefixCache::TakeSnapshot(Node prefix, std::span<const int32_t> tail) {
+int32_t PrefixCache::TakeSnapshot(Node prefix, std::span<const int32_t> tail, std::span<const int32_t> busy) {
   int32_t owner = IndexOf(prefix);
   if (owner < 0 || snapshots_.empty()) return -1;
   if (tail.empty() && !IsRoot(owner)) {
@@ -106,7 +106,9 @@ int32_t PrefixCache::TakeSnapshot(Node prefix, std::span<const int32_t> tail) {
     const auto had = static_cast<int32_t>(there.tail.size());
     if (CommonLength(there.tail, tail) < had || static_cast<int32_t>(tail.size()) == had) return -1;
   } else {
-    index = RecycledSnapshot();
+    const int32_t recycled = RecycledSnapshot(busy);
+    if (recycled < 0) return -1;
+    index = recycled;
     snapshots_[index].owner = owner;
     ++num_snapshots_held_;
   }
@@ -115,18 +117,22 @@ int32_t PrefixCache::TakeSnapshot(Node prefix, std::span<const int32_t> tail) {
   return options_.first_snapshot + index;
 }
 
-int32_t PrefixCache::RecycledSnapshot() {
-  const auto age = [](const Snapshot& snapshot) { return snapshot.owner < 0 ? 0 : snapshot.used; };
-  const auto oldest = std::min_element(snapshots_.begin(), snapshots_.end(),
-                                       [&](const Snapshot& a, const Snapshot& b) { return age(a) < age(b); });
-  if (oldest->owner >= 0) DropSnapshot(oldest->owner);
-  return static_cast<int32_t>(oldest - snapshots_.begin());
+// The one that is free, or least recently used; -1 when all are busy.
+int32_t PrefixCache::RecycledSnapshot(std::span<const int32_t> busy) {
+  int32_t oldest = -1;
+  for (int32_t i = 0; i < static_cast<int32_t>(snapshots_.size()); ++i) {
+    if (std::find(busy.begin(), busy.end(), options_.first_snapshot + i) != busy.end()) continue;
+    if (oldest < 0 || snapshots_[i].used < snapshots_[oldest].used) oldest = i;
+  }
+  if (oldest >= 0 && snapshots_[oldest].owner >= 0) DropSnapshot(snapshots_[oldest].owner);
+  return oldest;
 }
 
 void PrefixCache::DropSnapshot(int32_t node) {
   int32_t& index = entries_[node].snapshot;
   if (index < 0) return;
   snapshots_[index].owner = -1;
+  snapshots_[index].used = 0;
   index = -1;
   --num_snapshots_held_;
 }

@@ -57,7 +57,7 @@ class PrefixCache : private BlockKeeper {
   // even a prefix that is replayed from the first token on costs nothing, and saves its blocks.
   //
   // The snapshot stays as it is until a later TakeSnapshot or Clear: copy it in the very next plan. So those
-  // who take snapshots for the same plan do so before they look for hits.
+  // who take snapshots for the same plan do so before they look for hits, or name the rings of those hits.
   Hit Find(std::string_view scope, std::span<const int32_t> prompt);
 
   Node Root(std::string_view scope);
@@ -67,8 +67,9 @@ class PrefixCache : private BlockKeeper {
 
   // The ring to save a slot's ring to, which stands at `prefix` and `tail` further tokens, fewer than a
   // block; -1 when an equally good one is there, or none can be had. The copy must stand in the next plan's
-  // ring_saves, before anything else is copied to that ring.
-  int32_t TakeSnapshot(Node prefix, std::span<const int32_t> tail);
+  // ring_saves, before anything else is copied to that ring. Of `busy`, snapshots that the same plan copies
+  // to slots, none is given to another prefix.
+  int32_t TakeSnapshot(Node prefix, std::span<const int32_t> tail, std::span<const int32_t> busy = {});
 
   // Returns the least recently used block that nobody else holds to the pool; false when there is none.
   bool EvictBlock();
@@ -141,7 +142,7 @@ class PrefixCache : private BlockKeeper {
   void RemoveWithChildren(int32_t node);
   void RemoveRoot(int32_t root);
   void DropSnapshot(int32_t node);
-  int32_t RecycledSnapshot();
+  int32_t RecycledSnapshot(std::span<const int32_t> busy);
 
   const PrefixCacheOptions options_;
   BlockPool& blocks_;

@@ -149,6 +149,7 @@ class Scheduler {
   int32_t BlocksOfTokens(int32_t tokens) const;
   int32_t BlocksToStart(const SequenceGroup& group) const;
   int32_t TenantBlocks(const SequenceGroup& group) const;
+  bool WithinShare(const SequenceGroup& group, int32_t more) const;
   int32_t Headroom() const;
 
   // Plans and results (scheduler_steps.cc).

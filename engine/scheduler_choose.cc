@@ -95,8 +95,10 @@ int32_t Scheduler::ChoosePromptTokens(const Prompt& prompt, int32_t limit, Budge
   const Sequence& sequence = group.choices[0];
   int32_t count = std::min({prompt.left, limit, budget.tokens, budget.prompt_tokens});
   if (memory_.remembers_rings() && sequence.node.has_value()) {
+    // A chunk ends where the ring is to be kept.
     const int32_t interval = options_.snapshot_interval;
-    count = std::min(count, interval - sequence.planned_tokens % interval);
+    const int32_t exact_from = std::max(sequence.planned_tokens, sequence.global_from);
+    count = std::min(count, (exact_from / interval + 1) * interval - sequence.planned_tokens);
   }
   // A prompt that is scored needs a row for each of its tokens, one that draws a token for its last.
   int32_t rows = 0;

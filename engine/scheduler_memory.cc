@@ -35,7 +35,7 @@ void Scheduler::GrowDecodes(TimePoint now) {
                    [](const auto& a, const auto& b) { return a.first < b.first; });
   for (const auto& [urgency, group] : growing) {
     while (group->choices[0].slot >= 0) {
-      const bool share = memory_.BlocksOf(group->tenant) < TenantBlocks(*group);
+      const bool share = WithinShare(*group, 1);
       if (share && memory_.free_blocks() > 0) {
         memory_.Grow(*group, 0, BlocksOfTokens(group->choices[0].planned_tokens + 1));
         break;
@@ -125,14 +125,18 @@ void Scheduler::AdmitWaiting(TimePoint now, const Budget& budget) {
   std::vector<const std::string*> full_tenants;
   WaitCause blocking = WaitCause::kNothing;  // what the first one that nobody may overtake waits for
   int32_t place = 0;
-  while (place < waiting_.size()) {
+  int32_t end = waiting_.size();  // behind it are those that give way below
+  while (place < end) {
     SequenceGroup* group = waiting_[place];
     WaitCause cause = blocking;
     if (cause == WaitCause::kNothing && Contains(full_tenants, group->tenant)) {
       cause = WaitCause::kTenantShare;
     } else if (cause == WaitCause::kNothing) {
       const std::optional<WaitCause> lacking = TryAdmit(place, now, prompt_tokens, prompts);
-      if (!lacking.has_value()) continue;  // it has left its place
+      if (!lacking.has_value()) {  // it has left its place
+        --end;
+        continue;
+      }
       cause = *lacking;
       if (cause == WaitCause::kSlots || cause == WaitCause::kBlocks) blocking = cause;
       if (cause == WaitCause::kTenantShare) full_tenants.push_back(&group->tenant);
@@ -177,6 +181,7 @@ bool Scheduler::HasTurn(const Urgency& urgency, int32_t left, int32_t prompt_tok
     if (&prompt != &prompts.front()) shorter += prompt.left;
   }
   if (before < prompt_tokens) return true;
+  if (before == 0) return false;
   const Prompt& first = prompts.front();
   return first.urgency.level == urgency.level && left < first.left && shorter < prompt_tokens / 2;
 }
@@ -198,13 +203,19 @@ WaitCause Scheduler::FindRoom(SequenceGroup* group, TimePoint now, PrefixCache::
   hit = memory_.Find(*group);
   pinned = free_before - free_blocks();
   const int32_t missing = BlocksToStart(*group) - static_cast<int32_t>(hit.blocks.size());
-  const int32_t held = memory_.BlocksOf(group->tenant);
-  if (held > 0 && held + missing + pinned > TenantBlocks(*group)) return WaitCause::kTenantShare;
+  if (!WithinShare(*group, missing + pinned)) return WaitCause::kTenantShare;
   if (MakeRoom(*group, group->n, missing + headroom, now)) return WaitCause::kNothing;
   if (group->n > free_slots()) return WaitCause::kSlots;
   blocked_ = group;
   blocked_blocks_ = missing + pinned;
   return WaitCause::kBlocks;
+}
+
+// Whether the tenant of `group` may hold so many more blocks. One that holds none may: CanEverRun has looked.
+bool Scheduler::WithinShare(const SequenceGroup& group, int32_t more) const {
+  const int32_t share = TenantBlocks(group);
+  const int32_t held = memory_.BlocksOf(group.tenant);
+  return share == options_.num_blocks || held == 0 || held + more <= share;
 }
 
 int32_t Scheduler::BlocksToStart(const SequenceGroup& group) const {

@@ -53,7 +53,9 @@ class SequenceMemory {
   void Remember(const SequenceGroup& group, Sequence& sequence);
   // Leaves the ring as the newest plan has it. Before anybody looks for hits for the next plan.
   void RememberRing(const SequenceGroup& group, Sequence& sequence);
-  bool remembers_rings() const { return cache_ != nullptr && options_.ring_tokens > 0; }
+  bool remembers_rings() const {
+    return cache_ != nullptr && options_.ring_tokens > 0 && options_.num_snapshots > 0;
+  }
   // The prefix cache forgets everything.
   void ClearCache();
 

@@ -25,6 +25,8 @@ absl::StatusOr<std::unique_ptr<Worker>> Worker::Create(const WorkerOptions& opti
   }
   YOIO_ASSIGN_OR_RETURN(worker->cache_,
                         KvCache::Create(config, shard, options.sizing.cache, *options.backend));
+  YOIO_ASSIGN_OR_RETURN(worker->seconds_per_swapped_block_,
+                        worker->cache_->MeasureSwap(*options.backend, *worker->stream_));
   YOIO_ASSIGN_OR_RETURN(worker->sampler_,
                         Sampler::Create({.backend = options.backend,
                                          .stream = worker->stream_.get(),

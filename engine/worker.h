@@ -47,6 +47,8 @@ class Worker {
   StepResult Take();
 
   const Model& model() const { return *model_; }
+  // What one block takes to the host's memory and back; 0 without room there.
+  double seconds_per_swapped_block() const { return seconds_per_swapped_block_; }
 
  private:
   // A step under way and the host memory it uses.
@@ -69,6 +71,7 @@ class Worker {
   std::unique_ptr<Model> model_;
   std::unique_ptr<Sampler> sampler_;
   std::unique_ptr<IndexCheck> index_check_;  // with check_index, where the model has an index
+  double seconds_per_swapped_block_ = 0;
   kernels::Buffer samples_;      // device, [max samples] int32: the ids of the last step, on every rank
   std::vector<Step> steps_;      // [depth]
   std::deque<Step*> under_way_;  // oldest first

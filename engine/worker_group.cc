@@ -77,7 +77,8 @@ void WorkerGroup::RunRank(int index, const WorkerOptions& options, BoundedQueue<
   {
     auto worker = Worker::Create(options);
     if (!worker.ok()) Fail(worker.status());  // ranks that load may wait for this one
-    ready.Push(worker.status());              // `ready` may be gone from here on
+    if (worker.ok()) NoteSwap((*worker)->seconds_per_swapped_block());
+    ready.Push(worker.status());  // `ready` may be gone from here on
     if (worker.ok()) RunSteps(index, **worker);
   }
   MutexLock lock(mutex_);
@@ -137,6 +138,16 @@ absl::StatusOr<StepResult> WorkerGroup::Wait() {
   auto result = results_.Pop();
   if (!result.has_value()) return failure();
   return *std::move(result);
+}
+
+void WorkerGroup::NoteSwap(double seconds_per_block) {
+  MutexLock lock(mutex_);
+  seconds_per_swapped_block_ = std::max(seconds_per_swapped_block_, seconds_per_block);
+}
+
+double WorkerGroup::seconds_per_swapped_block() const {
+  MutexLock lock(mutex_);
+  return seconds_per_swapped_block_;
 }
 
 void WorkerGroup::Fail(absl::Status status) {

@@ -50,6 +50,9 @@ class WorkerGroup {
   // In the process of rank 0: the result of the oldest submitted plan, or the group's failure.
   absl::StatusOr<StepResult> Wait();
 
+  // Of the slowest of this process's ranks, once they have loaded (Worker).
+  double seconds_per_swapped_block() const;
+
   void Fail(absl::Status status);
   // A rank of another process has ended a step.
   void Ended(int rank, int64_t step) { watchdog_.Ended(rank, step); }
@@ -67,6 +70,7 @@ class WorkerGroup {
   };
 
   absl::Status Meet();
+  void NoteSwap(double seconds_per_block);
   void RunRank(int index, const WorkerOptions& options, BoundedQueue<absl::Status>& ready);
   void RunSteps(int index, Worker& worker);
   absl::Status RunStepsUntilClosed(int index, Worker& worker);
@@ -79,6 +83,7 @@ class WorkerGroup {
   std::vector<std::unique_ptr<Communicator>> comms_ ABSL_GUARDED_BY(mutex_);  // set once, then only read
   absl::Status failure_ ABSL_GUARDED_BY(mutex_);
   int running_ ABSL_GUARDED_BY(mutex_) = 0;  // ranks whose threads have not come to their end
+  double seconds_per_swapped_block_ ABSL_GUARDED_BY(mutex_) = 0;
   Watchdog watchdog_;
 };
 

@@ -45,24 +45,38 @@ CallError Fail(ServingCore& core, grpc::CallbackServerContext& context, const ab
   if (error.retry_after) {
     const auto wait = std::chrono::duration_cast<std::chrono::milliseconds>(*error.retry_after);
     context.AddTrailingMetadata("grpc-retry-pushback-ms", absl::StrCat(wait.count()));
+  } else if (what.accepted) {
+    context.AddTrailingMetadata("grpc-retry-pushback-ms", "-1");  // or gRPC would run a unary call again
   }
   return error;
 }
 
 }  // namespace
 
-bool LiveIds::Add(const std::string& id) {
+bool LiveIds::Add(const std::string& tenant, const std::string& id) {
   MutexLock lock(mutex_);
-  return ids_.insert(id).second;
+  return ids_.emplace(tenant, id).second;
 }
 
-void LiveIds::Remove(const std::string& id) {
+void LiveIds::Remove(const std::string& tenant, const std::string& id) {
   MutexLock lock(mutex_);
-  ids_.erase(id);
+  ids_.erase(TenantAndId(tenant, id));
+}
+
+absl::StatusOr<Caller> IdentifyCaller(const ServingCore& core, const grpc::CallbackServerContext& context) {
+  if (core.authenticator == nullptr) return Caller{};
+  return core.authenticator->Authenticate(context);
 }
 
 template <typename Message>
 absl::Status Call::StartAny(const Message& message, std::shared_ptr<Transport> transport) {
+  YOIO_ASSIGN_OR_RETURN(Caller caller, IdentifyCaller(core_, context_));
+  return Submit(message, std::move(caller), std::move(transport));
+}
+
+template <typename Message>
+absl::Status Call::Submit(const Message& message, Caller caller, std::shared_ptr<Transport> transport) {
+  tenant_ = std::move(caller.tenant);
   if (message.has_request_id()) {
     YOIO_RETURN_IF_ERROR(CheckRequestId(message.request_id(), core_.engine.limits().max_request_id_bytes));
     id_ = message.request_id();
@@ -71,6 +85,9 @@ absl::Status Call::StartAny(const Message& message, std::shared_ptr<Transport> t
   }
   YOIO_RETURN_IF_ERROR(CheckNothingUnknown(message));
   YOIO_ASSIGN_OR_RETURN(Request request, ToRequest(message, core_.model));
+  if (request.priority > caller.max_priority) {
+    return absl::PermissionDeniedError("priority: above the highest that this key allows");
+  }
   deadline_ = DeadlineOf(context_);
   view_ = {
       .model = &core_.model,
@@ -78,10 +95,11 @@ absl::Status Call::StartAny(const Message& message, std::shared_ptr<Transport> t
       .logprobs = request.logprobs.output,
       .deadline = request.time_budget ? std::min(deadline_, arrival_ + *request.time_budget) : deadline_};
   request.id = id_;
-  request.tenant = kTenant;
+  request.tenant = tenant_;
+  request.tenant_limits = caller.limits;
   request.arrival = arrival_;
   request.deadline = deadline_;
-  if (!core_.live_ids.Add(id_)) {
+  if (!core_.live_ids.Add(tenant_, id_)) {
     return absl::AlreadyExistsError(
         "request_id: a live request has it; ids are free again when their stream ends");
   }
@@ -94,17 +112,23 @@ absl::Status Call::Start(const v1::GenerateRequest& message, std::shared_ptr<Tra
   return StartAny(message, std::move(transport));
 }
 
+absl::Status Call::Start(const v1::GenerateOnceRequest& message, std::shared_ptr<Transport> transport) {
+  YOIO_ASSIGN_OR_RETURN(Caller caller, IdentifyCaller(core_, context_));
+  YOIO_RETURN_IF_ERROR(CheckNothingUnknown(message));
+  return Submit(message.request(), std::move(caller), std::move(transport));
+}
+
 absl::Status Call::Start(const v1::ScoreRequest& message, std::shared_ptr<Transport> transport) {
   return StartAny(message, std::move(transport));
 }
 
-Outbox::Taken Call::Take() {
-  Outbox::Taken taken = outbox_->Take();
+bool Call::Take(Outbox::Taken& taken) {
+  if (!outbox_->Take(taken)) return false;
   for (const Event& event : taken.events) {
     if (const auto* summary = std::get_if<SummaryEvent>(&event)) summary_ = *summary;
   }
   if (taken.so_far) summary_ = taken.so_far;
-  return taken;
+  return true;
 }
 
 void Call::NoteSent(const Event& event) {
@@ -116,7 +140,7 @@ void Call::NoteSent(const Event& event) {
 
 void Call::Cancel(absl::Status reason) {
   // NOT_FOUND is fine: the request has ended by itself, and its end is in the outbox.
-  if (owns_id_) core_.engine.Cancel(kTenant, id_, std::move(reason)).IgnoreError();
+  if (owns_id_) core_.engine.Cancel(tenant_, id_, std::move(reason)).IgnoreError();
 }
 
 void Call::CancelByClient() {
@@ -129,7 +153,7 @@ void Call::CancelByClient() {
 }
 
 grpc::Status Call::Close(const absl::Status& status) {
-  if (owns_id_.exchange(false)) core_.live_ids.Remove(id_);
+  if (owns_id_.exchange(false)) core_.live_ids.Remove(tenant_, id_);
   if (status.ok()) {
     ++core_.counters.ok;
     WriteLogLine(grpc::Status::OK, "");
@@ -138,6 +162,7 @@ grpc::Status Call::Close(const absl::Status& status) {
   ++core_.counters.failed;
   CallError error =
       Fail(core_, context_, status, {.request_id = id_, .accepted = accepted_, .tokens_sent = tokens_sent_});
+  ++core_.counters.failed_by_code[error.status.error_code()];
   if (accepted_) AddTimingTrailer();
   WriteLogLine(error.status, error.reason);
   return std::move(error.status);
@@ -151,8 +176,12 @@ void Call::AddTimingTrailer() {
 }
 
 void Call::WriteLogLine(const grpc::Status& status, std::string_view reason) const {
+  if (!core_.log.Writes(LogLevel::kInfo)) return;
   LogLine line(LogLevel::kInfo, "request");
-  line.With("method", method_).With("request_id", id_).With("code", CodeName(status.error_code()));
+  line.With("method", method_)
+      .With("tenant", tenant_)
+      .With("request_id", id_)
+      .With("code", CodeName(status.error_code()));
   if (!reason.empty()) line.With("reason", reason).With("accepted", accepted_);
   if (summary_) {
     const auto& [usage, timing] = *summary_;

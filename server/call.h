@@ -1,24 +1,28 @@
-// What every call of InferenceService shares: its request's id, deadline, error details, log line and
-// counters.
+// What every call of InferenceService shares: its caller, its request's id, deadline, error details, log line
+// and counters.
 #ifndef YOIO_SERVER_CALL_H_
 #define YOIO_SERVER_CALL_H_
 
 #include <grpcpp/support/status.h>
 
+#include <array>
 #include <atomic>
 #include <cstdint>
 #include <memory>
 #include <optional>
 #include <string>
 #include <string_view>
+#include <utility>
 
 #include "absl/container/flat_hash_set.h"
 #include "absl/status/status.h"
+#include "absl/status/statusor.h"
 #include "base/clock.h"
 #include "base/mutex.h"
 #include "engine/engine.h"
 #include "engine/event.h"
 #include "engine/outbox.h"
+#include "server/caller.h"
 #include "server/convert.h"
 #include "server/log.h"
 
@@ -28,26 +32,27 @@ class CallbackServerContext;
 
 namespace yoio {
 
-// Whose every request is.
-inline constexpr char kTenant[] = "default";
-
-// Calls that have ended. Thread-safe.
+// Calls that submit a request to the engine. Thread-safe.
 struct CallCounters {
+  std::atomic<int64_t> live{0};  // until gRPC is done with them
   std::atomic<int64_t> ok{0};
-  std::atomic<int64_t> failed{0};
+  std::atomic<int64_t> failed{0};                         // cancelled ones included
+  std::array<std::atomic<int64_t>, 17> failed_by_code{};  // the same by grpc::StatusCode
 };
 
 // The ids of the calls that have not ended, as their callers see it: an id is free again when its stream is
-// closed, which a slow reader can put off long after the engine is done. Thread-safe.
+// closed, which a slow reader can put off long after the engine is done. Each tenant has its own.
+// Thread-safe.
 class LiveIds {
  public:
   // False when `id` is there already.
-  bool Add(const std::string& id);
-  void Remove(const std::string& id);
+  bool Add(const std::string& tenant, const std::string& id);
+  void Remove(const std::string& tenant, const std::string& id);
 
  private:
+  using TenantAndId = std::pair<std::string, std::string>;
   Mutex mutex_;
-  absl::flat_hash_set<std::string> ids_ ABSL_GUARDED_BY(mutex_);
+  absl::flat_hash_set<TenantAndId> ids_ ABSL_GUARDED_BY(mutex_);
 };
 
 // What calls need. Owned by Server; outlives every call.
@@ -56,9 +61,13 @@ struct ServingCore {
   ServedModel model;
   Duration stall_timeout;
   const Logger& log;
+  const Authenticator* authenticator = nullptr;  // null: everybody is Caller{}
   LiveIds live_ids{};
   CallCounters counters{};
 };
+
+// Who calls. Errors as Authenticator::Authenticate.
+absl::StatusOr<Caller> IdentifyCaller(const ServingCore& core, const grpc::CallbackServerContext& context);
 
 // One call that submits a request to the engine. Owned by its reactor. Not thread-safe, Cancel excepted: gRPC
 // and the outbox see to it that one thread at a time works on a stream.
@@ -66,15 +75,21 @@ class Call {
  public:
   // `method` is a literal: "Generate".
   Call(ServingCore& core, grpc::CallbackServerContext& context, std::string_view method)
-      : core_(core), context_(context), method_(method), arrival_(Clock::now()) {}
+      : core_(core), context_(context), method_(method), arrival_(Clock::now()) {
+    ++core_.counters.live;
+  }
+  ~Call() { --core_.counters.live; }
+  Call(const Call&) = delete;
+  Call& operator=(const Call&) = delete;
 
-  // Checks and converts `message`, then submits it. On error nothing was accepted and `transport` is never
-  // told anything.
+  // Finds out who calls, checks and converts `message`, then submits it. On error nothing was accepted and
+  // `transport` is never told anything.
   absl::Status Start(const v1::GenerateRequest& message, std::shared_ptr<Transport> transport);
+  absl::Status Start(const v1::GenerateOnceRequest& message, std::shared_ptr<Transport> transport);
   absl::Status Start(const v1::ScoreRequest& message, std::shared_ptr<Transport> transport);
 
-  // What has come from the engine since the last time.
-  Outbox::Taken Take();
+  // What has come from the engine since the last time, as Outbox::Take.
+  bool Take(Outbox::Taken& taken);
 
   // `event` is about to be sent.
   void NoteSent(const Event& event);
@@ -92,6 +107,9 @@ class Call {
  private:
   template <typename Message>
   absl::Status StartAny(const Message& message, std::shared_ptr<Transport> transport);
+  // The rest of Start, for a caller that is known.
+  template <typename Message>
+  absl::Status Submit(const Message& message, Caller caller, std::shared_ptr<Transport> transport);
   void AddTimingTrailer();
   void WriteLogLine(const grpc::Status& status, std::string_view reason) const;
 
@@ -99,6 +117,7 @@ class Call {
   grpc::CallbackServerContext& context_;
   const std::string_view method_;
   const TimePoint arrival_;
+  std::string tenant_;
   std::string id_;  // empty until a valid one is known
   TimePoint deadline_ = TimePoint::max();
   EventView view_{};
@@ -107,7 +126,7 @@ class Call {
   bool accepted_ = false;
   int64_t tokens_sent_ = 0;
   std::optional<SummaryEvent> summary_;
-  std::atomic<bool> owns_id_{false};  // id_ is in core_.live_ids because of this call
+  std::atomic<bool> owns_id_{false};  // tenant_ and id_ are in core_.live_ids because of this call
 };
 
 // How a call ends that submits nothing to the engine.

@@ -5,16 +5,15 @@
 #include <grpcpp/server_context.h>
 
 #include <deque>
-#include <iterator>
 #include <string_view>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
 #include "base/mutex.h"
 #include "base/status.h"
-#include "server/follower_token.h"
 #include "server/grpc_server.h"
 #include "server/link.h"
+#include "server/token.h"
 #include "yoio/internal/v1/followers.grpc.pb.h"
 
 namespace yoio {
@@ -79,10 +78,10 @@ class Refusal final : public Reactor {
 
 class FollowerService final : public internal::v1::FollowerService::CallbackService {
  public:
-  FollowerService(std::string token, const Logger& log) : expected_(TokenMetadata(token)), log_(log) {}
+  FollowerService(std::string token, const Logger& log) : expected_(std::move(token)), log_(log) {}
 
   Reactor* Join(grpc::CallbackServerContext* context) override {
-    if (!HasToken(*context)) {
+    if (!SameSecret(TokenOf(*context), expected_)) {
       log_.Write(std::move(LogLine(LogLevel::kWarning, "follower refused")
                                .With("peer", context->peer())
                                .With("message", "its token is not that of --follower-token-file")));
@@ -123,12 +122,6 @@ class FollowerService final : public internal::v1::FollowerService::CallbackServ
   }
 
  private:
-  bool HasToken(const grpc::CallbackServerContext& context) const {
-    const auto [begin, end] = context.client_metadata().equal_range(kTokenMetadataKey);
-    if (begin == end || std::next(begin) != end) return false;
-    return SameSecret({begin->second.data(), begin->second.size()}, expected_);
-  }
-
   const std::string expected_;
   const Logger& log_;
   Mutex mutex_;
@@ -140,7 +133,8 @@ class FollowerService final : public internal::v1::FollowerService::CallbackServ
 FollowerServer::FollowerServer() = default;
 
 absl::StatusOr<std::unique_ptr<FollowerServer>> FollowerServer::Start(const Address& listen,
-                                                                      std::string token, const Logger& log) {
+                                                                      std::string token, const Logger& log,
+                                                                      ServerTls* tls) {
   std::unique_ptr<FollowerServer> followers(new FollowerServer);
   followers->address_ = listen;
   followers->service_ = std::make_unique<FollowerService>(std::move(token), log);
@@ -150,7 +144,7 @@ absl::StatusOr<std::unique_ptr<FollowerServer>> FollowerServer::Start(const Addr
   builder.SetMaxSendMessageSize(kMaxLinkMessageBytes);
   builder.AddChannelArgument(GRPC_ARG_HTTP2_STREAM_LOOKAHEAD_BYTES, kLinkLookaheadBytes);
   YOIO_ASSIGN_OR_RETURN(followers->server_,
-                        StartGrpcServer(builder, kKeepalive, /*reflection=*/false, followers->address_));
+                        StartGrpcServer(builder, tls, nullptr, kKeepalive, followers->address_));
   return followers;
 }
 

@@ -11,10 +11,11 @@
 #include "engine/pipe.h"
 #include "server/address.h"
 #include "server/log.h"
+#include "server/tls.h"
 
 namespace grpc {
 class Server;
-}
+}  // namespace grpc
 
 namespace yoio {
 
@@ -24,9 +25,10 @@ class FollowerService;
 // any other fails UNAUTHENTICATED and is logged. Thread-safe. Outlives its pipes.
 class FollowerServer final : public Doorway {
  public:
-  // Errors as CheckCanBind (server/address.h). `log` outlives the server.
+  // In plaintext without `tls`. Errors as CheckCanBind (server/address.h). `log` and `tls` outlive the
+  // server.
   static absl::StatusOr<std::unique_ptr<FollowerServer>> Start(const Address& listen, std::string token,
-                                                               const Logger& log);
+                                                               const Logger& log, ServerTls* tls = nullptr);
   ~FollowerServer() override;
 
   // The address in use, with the port that port 0 became.

@@ -1,27 +1,51 @@
 #include "server/grpc_server.h"
 
-#include <grpcpp/ext/proto_server_reflection_plugin.h>
-#include <grpcpp/impl/server_builder_option.h>
+#include <grpc/grpc.h>
+#include <grpc/grpc_security.h>
 #include <grpcpp/security/server_credentials.h>
 #include <grpcpp/server.h>
 #include <grpcpp/server_builder.h>
 
-#include <vector>
+#include <string>
 
 #include "absl/strings/str_cat.h"
+#include "base/check.h"
 #include "base/status.h"
 #include "server/limits.h"
 
 namespace yoio {
 namespace {
 
-class NoReflection final : public grpc::ServerBuilderOption {
+// Called by gRPC for each call, before it looks for a handler.
+void PassGate(void* state, grpc_auth_context*, const grpc_metadata*, size_t,
+              grpc_process_auth_metadata_done_cb done, void* user_data) {
+  const bool closed = static_cast<const Gate*>(state)->closed();
+  done(user_data, nullptr, 0, nullptr, 0, closed ? GRPC_STATUS_UNAVAILABLE : GRPC_STATUS_OK,
+       closed ? "the server takes no more calls" : nullptr);
+}
+
+// gRPC's C++ classes have neither certificates that are read again nor a gate; its C functions do.
+class ListenerCredentials final : public grpc::ServerCredentials {
  public:
-  void UpdateArguments(grpc::ChannelArguments*) override {}
-  void UpdatePlugins(std::vector<std::unique_ptr<grpc::ServerBuilderPlugin>>* plugins) override {
-    const std::string name = grpc::reflection::ProtoServerReflectionPlugin().name();
-    std::erase_if(*plugins, [&name](const auto& plugin) { return plugin->name() == name; });
+  ListenerCredentials(ServerTls* tls, Gate* gate)
+      : credentials_(tls == nullptr ? grpc_insecure_server_credentials_create() : tls->MakeCredentials()) {
+    if (gate != nullptr) {
+      grpc_server_credentials_set_auth_metadata_processor(
+          credentials_, {.process = PassGate, .destroy = nullptr, .state = gate});
+    }
   }
+  ~ListenerCredentials() override { grpc_server_credentials_release(credentials_); }
+
+  void SetAuthMetadataProcessor(const std::shared_ptr<grpc::AuthMetadataProcessor>&) override {
+    YOIO_CHECK(false) << "the gate has its place";
+  }
+
+ private:
+  int AddPortToServer(const std::string& address, grpc_server* server) override {
+    return grpc_server_add_http2_port(server, address.c_str(), credentials_);
+  }
+
+  grpc_server_credentials* const credentials_;
 };
 
 void SetTransportLimits(grpc::ServerBuilder& builder, const Keepalive& keepalive) {
@@ -40,14 +64,13 @@ void SetTransportLimits(grpc::ServerBuilder& builder, const Keepalive& keepalive
 
 }  // namespace
 
-absl::StatusOr<std::unique_ptr<grpc::Server>> StartGrpcServer(grpc::ServerBuilder& builder,
-                                                              const Keepalive& keepalive, bool reflection,
+absl::StatusOr<std::unique_ptr<grpc::Server>> StartGrpcServer(grpc::ServerBuilder& builder, ServerTls* tls,
+                                                              Gate* gate, const Keepalive& keepalive,
                                                               Address& address) {
   YOIO_RETURN_IF_ERROR(CheckCanBind(address));
   int port = 0;
-  builder.AddListeningPort(address.ToString(), grpc::InsecureServerCredentials(), &port);
+  builder.AddListeningPort(address.ToString(), std::make_shared<ListenerCredentials>(tls, gate), &port);
   SetTransportLimits(builder, keepalive);
-  if (!reflection) builder.SetOption(std::make_unique<NoReflection>());
   std::unique_ptr<grpc::Server> server = builder.BuildAndStart();
   if (server == nullptr || port == 0) {
     return absl::AlreadyExistsError(absl::StrCat(address.ToString(), ": gRPC could not listen on it"));

@@ -2,12 +2,14 @@
 #ifndef YOIO_SERVER_GRPC_SERVER_H_
 #define YOIO_SERVER_GRPC_SERVER_H_
 
+#include <atomic>
 #include <chrono>
 #include <memory>
 
 #include "absl/status/statusor.h"
 #include "base/clock.h"
 #include "server/address.h"
+#include "server/tls.h"
 
 namespace grpc {
 class Server;
@@ -23,10 +25,21 @@ struct Keepalive {
   std::chrono::milliseconds min_interval;  // it may ask this often itself; more is taken for an attack
 };
 
-// Builds and starts; the port that was bound goes into `address`. Reflection stays where it was asked for:
-// linking its library puts it into every server. Errors as CheckCanBind (server/address.h).
-absl::StatusOr<std::unique_ptr<grpc::Server>> StartGrpcServer(grpc::ServerBuilder& builder,
-                                                              const Keepalive& keepalive, bool reflection,
+// Whether a listener takes calls. gRPC breaks off as CANCELLED, which nobody tries again, what arrives while
+// it shuts down; behind a closed gate a call ends UNAVAILABLE before gRPC comes to that. Thread-safe.
+class Gate {
+ public:
+  void Close() { closed_ = true; }
+  bool closed() const { return closed_.load(std::memory_order_relaxed); }
+
+ private:
+  std::atomic<bool> closed_{false};
+};
+
+// Builds and starts. In plaintext where `tls` is null; never closed where `gate` is; both outlive the server.
+// The port that was bound goes into `address`. Errors as CheckCanBind (server/address.h).
+absl::StatusOr<std::unique_ptr<grpc::Server>> StartGrpcServer(grpc::ServerBuilder& builder, ServerTls* tls,
+                                                              Gate* gate, const Keepalive& keepalive,
                                                               Address& address);
 
 // `duration` from now, as gRPC counts time.

@@ -72,7 +72,7 @@ class InferenceServiceImpl final : public v1::InferenceService::CallbackService 
 
   ServerUnaryReactor* Tokenize(CallbackServerContext* context, const v1::TokenizeRequest* request,
                                v1::TokenizeResponse* response) override {
-    absl::Status valid = CheckTextCall(*request);
+    absl::Status valid = CheckTextCall(*context, *request);
     if (valid.ok() && !request->has_text()) valid = Missing("text");
     return RunOnTextPool(*context, std::move(valid), [this, request, response] {
       return RunTokenize(core_.engine, *request, *response);
@@ -81,7 +81,7 @@ class InferenceServiceImpl final : public v1::InferenceService::CallbackService 
 
   ServerUnaryReactor* Detokenize(CallbackServerContext* context, const v1::DetokenizeRequest* request,
                                  v1::DetokenizeResponse* response) override {
-    absl::Status valid = CheckTextCall(*request);
+    absl::Status valid = CheckTextCall(*context, *request);
     if (valid.ok() && !request->has_token_ids()) valid = Missing("token_ids");
     return RunOnTextPool(*context, std::move(valid), [this, request, response] {
       return RunDetokenize(core_.engine, *request, *response);
@@ -90,7 +90,7 @@ class InferenceServiceImpl final : public v1::InferenceService::CallbackService 
 
   ServerUnaryReactor* GetModelInfo(CallbackServerContext* context, const v1::GetModelInfoRequest* request,
                                    v1::GetModelInfoResponse* response) override {
-    absl::Status status = CheckNothingUnknown(*request);
+    absl::Status status = CheckCall(*context, *request);
     if (status.ok()) status = CheckModelName(request->model(), core_.model);
     if (status.ok()) ToProto(core_.model, *response);
     return FinishNow(*context, status);
@@ -98,39 +98,47 @@ class InferenceServiceImpl final : public v1::InferenceService::CallbackService 
 
   ServerUnaryReactor* GetServerInfo(CallbackServerContext* context, const v1::GetServerInfoRequest* request,
                                     v1::GetServerInfoResponse* response) override {
-    const absl::Status status = CheckNothingUnknown(*request);
+    const absl::Status status = CheckCall(*context, *request);
     if (status.ok()) FillServerInfo(*response);
     return FinishNow(*context, status);
   }
 
   ServerUnaryReactor* GetLoad(CallbackServerContext* context, const v1::GetLoadRequest* request,
                               v1::GetLoadResponse* response) override {
-    const absl::Status status = CheckNothingUnknown(*request);
+    const absl::Status status = CheckCall(*context, *request);
     if (status.ok()) ToProto(core_.engine.load(), *response);
     return FinishNow(*context, status);
   }
 
   ServerUnaryReactor* Abort(CallbackServerContext* context, const v1::AbortRequest* request,
                             v1::AbortResponse*) override {
-    return FinishNow(*context, RunAbort(*request));
+    return FinishNow(*context, RunAbort(*context, *request));
   }
 
  private:
+  // What every call is asked that submits nothing to the engine.
   template <typename Message>
-  absl::Status CheckTextCall(const Message& request) const {
-    YOIO_RETURN_IF_ERROR(CheckNothingUnknown(request));
+  absl::Status CheckCall(const CallbackServerContext& context, const Message& request) const {
+    YOIO_RETURN_IF_ERROR(IdentifyCaller(core_, context).status());
+    return CheckNothingUnknown(request);
+  }
+
+  template <typename Message>
+  absl::Status CheckTextCall(const CallbackServerContext& context, const Message& request) const {
+    YOIO_RETURN_IF_ERROR(CheckCall(context, request));
     YOIO_RETURN_IF_ERROR(CheckModelName(request.model(), core_.model));
     if (core_.model.info->has_tokenizer) return absl::OkStatus();
     return WithReason(absl::StatusCode::kUnimplemented, "UNSUPPORTED_FIELD",
                       "text: this model has no tokenizer");
   }
 
-  absl::Status RunAbort(const v1::AbortRequest& request) {
+  absl::Status RunAbort(const CallbackServerContext& context, const v1::AbortRequest& request) {
+    YOIO_ASSIGN_OR_RETURN(const Caller caller, IdentifyCaller(core_, context));
     YOIO_RETURN_IF_ERROR(CheckNothingUnknown(request));
     if (!request.has_request_id()) return Missing("request_id");
     YOIO_RETURN_IF_ERROR(CheckRequestId(request.request_id(), core_.engine.limits().max_request_id_bytes));
     return core_.engine.Cancel(
-        kTenant, request.request_id(),
+        caller.tenant, request.request_id(),
         WithReason(absl::StatusCode::kCancelled, "ABORTED_BY_CALL", "Abort named the request"));
   }
 

@@ -11,8 +11,8 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
-#include "server/follower_token.h"
 #include "server/link.h"
+#include "server/token.h"
 #include "yoio/internal/v1/followers.grpc.pb.h"
 
 namespace yoio {
@@ -82,7 +82,14 @@ class FollowerPipe final : public LinkPipe {
   const std::shared_ptr<grpc::Channel> channel_;
 };
 
-std::shared_ptr<grpc::Channel> MakeChannel(const Address& leader) {
+// The leader must be who `leader.host` says.
+std::shared_ptr<grpc::ChannelCredentials> MakeCredentials(const std::optional<TlsMaterial>& tls) {
+  if (!tls) return grpc::InsecureChannelCredentials();
+  return grpc::SslCredentials(
+      {.pem_root_certs = tls->ca, .pem_private_key = tls->key, .pem_cert_chain = tls->certificate});
+}
+
+std::shared_ptr<grpc::Channel> MakeChannel(const JoinOptions& options) {
   grpc::ChannelArguments arguments;
   arguments.SetMaxReceiveMessageSize(kMaxLinkMessageBytes);
   arguments.SetMaxSendMessageSize(kMaxLinkMessageBytes);
@@ -95,7 +102,7 @@ std::shared_ptr<grpc::Channel> MakeChannel(const Address& leader) {
   arguments.SetInt(GRPC_ARG_MAX_RECONNECT_BACKOFF_MS, static_cast<int>(milliseconds(1000).count()));
   arguments.SetInt(GRPC_ARG_MIN_RECONNECT_BACKOFF_MS, static_cast<int>(kAttemptTimeout.count()));
   arguments.SetInt(GRPC_ARG_ENABLE_HTTP_PROXY, 0);  // nodes reach each other directly
-  return grpc::CreateCustomChannel(leader.ToString(), grpc::InsecureChannelCredentials(), arguments);
+  return grpc::CreateCustomChannel(options.leader.ToString(), MakeCredentials(options.tls), arguments);
 }
 
 // Whether another attempt may find what this one did not.
@@ -108,7 +115,7 @@ bool MayPass(const absl::Status& status) {
 absl::StatusOr<std::unique_ptr<Pipe>> JoinLeader(const JoinOptions& options, const Logger& log) {
   const TimePoint start = Clock::now();
   const TimePoint deadline = start + options.timeout;
-  const std::shared_ptr<grpc::Channel> channel = MakeChannel(options.leader);
+  const std::shared_ptr<grpc::Channel> channel = MakeChannel(options);
   const std::unique_ptr<FollowerService::Stub> stub = FollowerService::NewStub(channel);
   TimePoint next_log = start;
   while (true) {

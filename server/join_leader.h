@@ -3,6 +3,7 @@
 #define YOIO_SERVER_JOIN_LEADER_H_
 
 #include <memory>
+#include <optional>
 #include <string>
 
 #include "absl/status/statusor.h"
@@ -10,13 +11,15 @@
 #include "engine/pipe.h"
 #include "server/address.h"
 #include "server/log.h"
+#include "server/tls.h"
 
 namespace yoio {
 
 struct JoinOptions {
   Address leader;
   std::string token;
-  Duration timeout;  // for the leader to be there
+  Duration timeout;                     // for the leader to be there
+  std::optional<TlsMaterial> tls = {};  // nullopt: plaintext
 };
 
 // Blocks until the leader has let this process in, and tries again while there is no leader:

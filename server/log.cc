@@ -12,6 +12,8 @@ namespace {
 
 std::string_view LevelName(LogLevel level) {
   switch (level) {
+    case LogLevel::kDebug:
+      return "debug";
     case LogLevel::kInfo:
       return "info";
     case LogLevel::kWarning:
@@ -47,7 +49,7 @@ void WriteToStandardError(std::string_view line) {
 
 }  // namespace
 
-LogLine::LogLine(LogLevel level, std::string_view event) : text_("{") {
+LogLine::LogLine(LogLevel level, std::string_view event) : level_(level), text_("{") {
   With("time", absl::FormatTime("%Y-%m-%dT%H:%M:%E3SZ", absl::Now(), absl::UTCTimeZone()));
   With("level", LevelName(level));
   With("event", event);

@@ -2,6 +2,7 @@
 #ifndef YOIO_SERVER_LOG_H_
 #define YOIO_SERVER_LOG_H_
 
+#include <atomic>
 #include <cstdint>
 #include <functional>
 #include <string>
@@ -11,7 +12,7 @@
 
 namespace yoio {
 
-enum class LogLevel { kInfo, kWarning, kError };
+enum class LogLevel { kDebug, kInfo, kWarning, kError };
 
 // Builds one line, {"time":"...","level":"info","event":"drained","finished":12}. Values are escaped, so that
 // a line stays a line. By rule nothing of a caller's prompt, output, token ids, stop strings or keys is put
@@ -29,9 +30,11 @@ class LogLine {
 
   // The line, its newline included.
   std::string Finish() &&;
+  LogLevel level() const { return level_; }
 
  private:
   void Key(std::string_view key);
+  LogLevel level_;
   std::string text_;
 };
 
@@ -43,10 +46,18 @@ class Logger {
   // Writes each line to `sink`, which must be thread-safe.
   explicit Logger(std::function<void(std::string_view line)> sink) : sink_(std::move(sink)) {}
 
-  void Write(LogLine&& line) const { sink_(std::move(line).Finish()); }
+  // Lines below the level are dropped; kInfo to begin with. Ask first where building a line costs something.
+  bool Writes(LogLevel level) const { return level >= level_.load(std::memory_order_relaxed); }
+  // Returns the level before.
+  LogLevel SetLevel(LogLevel level) { return level_.exchange(level); }
+
+  void Write(LogLine&& line) const {
+    if (Writes(line.level())) sink_(std::move(line).Finish());
+  }
 
  private:
-  std::function<void(std::string_view line)> sink_;
+  const std::function<void(std::string_view line)> sink_;
+  std::atomic<LogLevel> level_{LogLevel::kInfo};
 };
 
 }  // namespace yoio

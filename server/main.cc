@@ -35,7 +35,7 @@ int main(int argc, char** argv) {
     return exit->code;
   }
   const auto& options = std::get<yoio::ParsedOptions>(parsed);
-  const yoio::Logger log;
+  yoio::Logger log;
   if (options.options.dry_run) return yoio::DryRun(options.options, yoio::Engine::DryRun, log);
   if (options.options.engine.node_rank > 0) {
     const int code = yoio::ServeFollower(options, yoio::RunFollower, log);

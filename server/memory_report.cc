@@ -31,6 +31,7 @@ std::string FormatMemoryPlan(const MemoryPlan& plan) {
   AddLine(text, "cache, per rank", Size(plan.cache_bytes));
   AddLine(text, "one cached token, rank 0", Size(plan.bytes_per_cached_token));
   AddLine(text, "one sequence's window, per rank", Size(plan.bytes_per_ring));
+  AddLine(text, "host memory to swap to, per rank", Size(plan.swap_bytes));
   AddLine(text, "cache blocks", absl::StrCat(plan.global_blocks));
   AddLine(text, "--max-sequences", absl::StrCat(plan.max_sequences));
   AddLine(text, "snapshots for the prefix cache", absl::StrCat(plan.snapshots));

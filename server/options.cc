@@ -151,13 +151,68 @@ std::optional<EarlyExit> ReadEnvironment(const Environment& environment, std::ve
   return std::nullopt;
 }
 
+// All or none of the flags `first` and `second`, which mean nothing alone.
+std::optional<EarlyExit> CheckTogether(const std::string& first, bool has_first, const std::string& second,
+                                       bool has_second) {
+  if (has_first == has_second) return std::nullopt;
+  const std::string& given = has_first ? first : second;
+  const std::string& missing = has_first ? second : first;
+  return Wrong(absl::StrCat(given, ": it means nothing without ", missing),
+               absl::StrCat("Give ", missing, " too, or leave ", given, " out."));
+}
+
+// No flag of security that could not be enforced.
+std::optional<EarlyExit> CheckSecurity(const ServerOptions& options) {
+  const TlsFiles& tls = options.tls;
+  const TlsFiles& followers = options.followers_tls;
+  if (auto exit = CheckTogether("--tls-cert", !tls.certificate.empty(), "--tls-key", !tls.key.empty())) {
+    return exit;
+  }
+  if (!tls.ca.empty() && tls.certificate.empty()) {
+    return CheckTogether("--tls-client-ca", true, "--tls-cert", false);
+  }
+  if (auto exit = CheckTogether("--admin-listen", options.admin_listen.has_value(), "--admin-token-file",
+                                !options.admin_token_file.empty())) {
+    return exit;
+  }
+  if (auto exit = CheckTogether("--followers-tls-cert", !followers.certificate.empty(), "--followers-tls-key",
+                                !followers.key.empty())) {
+    return exit;
+  }
+  return CheckTogether("--followers-tls-cert", !followers.certificate.empty(), "--followers-tls-ca",
+                       !followers.ca.empty());
+}
+
 // Where nothing is encrypted only this machine may reach it, or the operator says that he knows.
 std::optional<EarlyExit> CheckPlaintext(const std::string& flag, const std::optional<Address>& address,
+                                        const std::string& tls_flag, const TlsFiles& tls,
                                         const ServerOptions& options) {
-  if (!address || address->IsLoopback() || options.allow_plaintext) return std::nullopt;
-  return Wrong(absl::StrCat(flag, " ", address->ToString(),
-                            ": it is not of this machine alone, and nothing is encrypted"),
-               "Take an address of 127.0.0.1, or add --allow-plaintext if the network is trusted.");
+  if (!address || address->IsLoopback() || !tls.empty() || options.allow_plaintext) return std::nullopt;
+  return Wrong(
+      absl::StrCat(flag, " ", address->ToString(),
+                   ": it is not of this machine alone, and nothing is encrypted"),
+      absl::StrCat("Give ", tls_flag, ", take an address of 127.0.0.1, or add --allow-plaintext if the ",
+                   "network is trusted."));
+}
+
+std::optional<EarlyExit> CheckAddresses(const ServerOptions& options) {
+  struct Reached {
+    std::string flag;
+    const std::optional<Address> address;
+    std::string tls_flag;
+    const TlsFiles& tls;
+  };
+  for (const Reached& reached :
+       {Reached{"--listen", options.listen, "--tls-cert", options.tls},
+        Reached{"--admin-listen", options.admin_listen, "--tls-cert", options.tls},
+        Reached{"--followers-listen", options.followers_listen, "--followers-tls-cert",
+                options.followers_tls},
+        Reached{"--leader-address", options.leader_address, "--followers-tls-cert", options.followers_tls}}) {
+    if (auto exit = CheckPlaintext(reached.flag, reached.address, reached.tls_flag, reached.tls, options)) {
+      return exit;
+    }
+  }
+  return std::nullopt;
 }
 
 // What only one kind of node has. `present` says whether the flag was given.
@@ -197,6 +252,9 @@ std::optional<EarlyExit> CheckNodes(const ServerOptions& options, const std::vec
           CheckPresence("--follower-token-file", !options.follower_token_file.empty(), several, node)) {
     return exit;
   }
+  if (!several && !options.followers_tls.empty()) {
+    return CheckPresence("--followers-tls-cert", true, false, node);
+  }
   if (several && engine.communication == Communication::kLocal) {
     return Wrong(absl::StrCat("--communicator local: expected socket or nccl with --nnodes ", engine.nnodes),
                  "Local ranks are threads of one process.");
@@ -222,10 +280,8 @@ std::optional<EarlyExit> Complete(ServerOptions& options, const std::vector<Flag
     options.served_model_names = {name.empty() || name == "." || name == ".." ? "model" : name};
   }
   if (auto exit = CheckNodes(options, flags)) return exit;
-  if (auto exit = CheckPlaintext("--listen", options.listen, options)) return exit;
-  if (auto exit = CheckPlaintext("--followers-listen", options.followers_listen, options)) return exit;
-  if (auto exit = CheckPlaintext("--leader-address", options.leader_address, options)) return exit;
-  return std::nullopt;
+  if (auto exit = CheckSecurity(options)) return exit;
+  return CheckAddresses(options);
 }
 
 }  // namespace

@@ -11,6 +11,7 @@
 #include "base/clock.h"
 #include "engine/engine.h"
 #include "server/address.h"
+#include "server/tls.h"
 
 namespace yoio {
 
@@ -22,8 +23,16 @@ struct ServerOptions {
   std::optional<Address> followers_listen;  // the leader's, when there are several nodes
   std::optional<Address> leader_address;    // a follower's
   std::string follower_token_file;          // when there are several nodes
+  TlsFiles followers_tls;                   // both ends'; all or none
+  std::optional<Address> admin_listen;      // nullopt: off
+  std::string admin_token_file;             // with admin_listen
+  TlsFiles tls;                             // of listen and admin_listen; `ca` is that of clients
+  std::string api_keys;                     // a file; empty: calls need no key
+  bool trust_tenant_header = false;
   bool reflection = true;
   bool allow_plaintext = false;
+  Duration max_connection_age = std::chrono::minutes(10);
+  Duration drain_delay{0};
   Duration drain_timeout = std::chrono::seconds(30);
   bool dry_run = false;
 };

@@ -55,9 +55,20 @@ int FailToListen(const std::string& flag, const absl::Status& status) {
               absl::StrCat("Give ", flag, " another address; port 0 takes any that is free."));
 }
 
-int FailToReadToken(const absl::Status& status) {
-  return Fail(kExitConfiguration, absl::StrCat("--follower-token-file ", status.message()),
-              "Make one with: openssl rand -hex 32 > FILE. All nodes need the same.");
+int FailToReadToken(const std::string& flag, const absl::Status& status) {
+  return Fail(kExitConfiguration, absl::StrCat(flag, " ", status.message()),
+              "Make one with: openssl rand -hex 32 > FILE. Whoever is to be let in needs the same.");
+}
+
+int FailToReadTls(const std::string& flag, const absl::Status& status) {
+  return Fail(kExitConfiguration, absl::StrCat(flag, " ", status.message()),
+              "A certificate, its key and authorities are PEM files that only their owner may write to.");
+}
+
+int FailToReadKeys(const absl::Status& status) {
+  return Fail(
+      kExitConfiguration, absl::StrCat("--api-keys ", status.message()),
+      R"(Expected [{"sha256": HEX, "tenant": NAME}, ...]; HEX is what printf %s KEY | sha256sum prints.)");
 }
 
 int FailToLoad(const absl::Status& status, int nnodes) {

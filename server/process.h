@@ -22,7 +22,9 @@ enum ExitCode { kExitDrained = 0, kExitConfiguration = 1, kExitEngineFailed = 2,
 // Prints two lines to standard error, what happened and what to do, and returns `code`.
 int Fail(int code, const std::string& what, const std::string& what_to_do);
 int FailToListen(const std::string& flag, const absl::Status& status);
-int FailToReadToken(const absl::Status& status);
+int FailToReadToken(const std::string& flag, const absl::Status& status);
+int FailToReadTls(const std::string& flag, const absl::Status& status);
+int FailToReadKeys(const absl::Status& status);
 
 // For an engine, or its part in this process, that has not come to be. Kinds of trouble that a process of
 // several nodes can have besides are told apart by `nnodes`.

@@ -7,18 +7,20 @@
 
 #include "absl/strings/str_cat.h"
 #include "base/status.h"
+#include "server/admin.h"
+#include "server/auth.h"
+#include "server/drain.h"
 #include "server/follower_server.h"
-#include "server/follower_token.h"
 #include "server/memory_report.h"
 #include "server/server.h"
 #include "server/shutdown_signal.h"
+#include "server/tls.h"
+#include "server/token.h"
 #include "server/warm_up.h"
 
 namespace yoio {
 namespace {
 
-// After the engine has drained, streams have only their last messages to send.
-constexpr Duration kFinishGrace = std::chrono::seconds(5);
 constexpr Duration kFailedGrace = std::chrono::milliseconds(500);
 
 // The listeners that are open while the engine loads; either may be null. They outlive the engine.
@@ -35,33 +37,91 @@ struct EarlyListeners {
   }
 };
 
-void PrintReadyLine(const DataServer& data, const HealthServer* health, const ServedModel& model) {
-  std::printf("yoio-server ready listen=%s health=%s model=%s\n", data.address().ToString().c_str(),
-              health != nullptr ? health->address().ToString().c_str() : "off", model.names.front().c_str());
+// What was read to tell who may come in. Outlives the listeners.
+struct Doorkeepers {
+  std::unique_ptr<ServerTls> tls;            // null: plaintext
+  std::unique_ptr<ServerTls> followers_tls;  // likewise
+  std::unique_ptr<Reloaded<ApiKeys>> keys;   // null: no keys are needed
+  std::string follower_token;
+  std::string admin_token;
+};
+
+std::optional<int> OpenTls(const char* flag, const TlsFiles& files, const Logger& log,
+                           std::unique_ptr<ServerTls>& tls) {
+  if (files.empty()) return std::nullopt;
+  auto opened = ServerTls::Open(flag, files, log);
+  if (!opened.ok()) return FailToReadTls(flag, opened.status());
+  tls = *std::move(opened);
+  return std::nullopt;
+}
+
+std::optional<int> OpenToken(const char* flag, const std::string& path, std::string& token) {
+  if (path.empty()) return std::nullopt;
+  absl::StatusOr<std::string> read = ReadToken(path);
+  if (!read.ok()) return FailToReadToken(flag, read.status());
+  token = *std::move(read);
+  return std::nullopt;
+}
+
+// The exit code when a flag of security cannot be enforced.
+std::optional<int> OpenDoorkeepers(const ServerOptions& options, const Logger& log, Doorkeepers& keepers) {
+  if (const auto code = OpenTls("--tls-cert", options.tls, log, keepers.tls)) return code;
+  if (const auto code = OpenTls("--followers-tls-cert", options.followers_tls, log, keepers.followers_tls)) {
+    return code;
+  }
+  if (!options.api_keys.empty()) {
+    const auto load = [path = options.api_keys, defaults = options.engine.tenant_limits] {
+      return ApiKeys::Read(path, defaults);
+    };
+    auto keys = Reloaded<ApiKeys>::Open("--api-keys", {options.api_keys}, load, log);
+    if (!keys.ok()) return FailToReadKeys(keys.status());
+    keepers.keys = *std::move(keys);
+  }
+  if (const auto code =
+          OpenToken("--follower-token-file", options.follower_token_file, keepers.follower_token)) {
+    return code;
+  }
+  return OpenToken("--admin-token-file", options.admin_token_file, keepers.admin_token);
+}
+
+// The listeners that are open while calls are taken.
+struct Doors {
+  std::unique_ptr<DataServer> data;
+  std::unique_ptr<AdminServer> admin;  // null: off
+};
+
+void PrintReadyLine(const Doors& doors, const HealthServer* health, const ServedModel& model) {
+  const std::string admin = doors.admin != nullptr ? " admin=" + doors.admin->address().ToString() : "";
+  std::printf("yoio-server ready listen=%s health=%s%s model=%s\n", doors.data->address().ToString().c_str(),
+              health != nullptr ? health->address().ToString().c_str() : "off", admin.c_str(),
+              model.names.front().c_str());
   std::fflush(stdout);
 }
 
-// Returns when a signal asks for a drain (true) or the engine has failed (false).
-bool WaitForSignal(const Engine& engine, const Logger& log) {
+// Returns when a drain is asked for (true) or the engine has failed (false).
+bool WaitForDrain(const Engine& engine, const DrainSwitch& drain_switch, const CallCounters& counters,
+                  const Logger& log) {
   while (engine.health().ok()) {
-    if (!PollShutdownSignal()) continue;
-    log.Write(LogLine(LogLevel::kInfo, "draining"));
+    const bool signalled = PollShutdownSignal();
+    if (!signalled && !drain_switch.asked()) continue;
+    log.Write(std::move(LogLine(LogLevel::kInfo, "draining")
+                            .With("asked_by", signalled ? "signal" : "Drain")
+                            .With("live_requests", counters.live.load())));
     return true;
   }
   return false;
 }
 
-// Finishes what runs. A second signal meanwhile ends the process.
-void Drain(Engine& engine, DataServer& data, Duration timeout, const Logger& log) {
-  const auto drain = [&] {
-    const absl::Status status = engine.Drain(Clock::now() + timeout);
-    if (!status.ok()) {
-      log.Write(std::move(LogLine(LogLevel::kWarning, "drain ended requests")
-                              .With("message", std::string(status.message()))));
-    }
-    data.Shutdown(kFinishGrace);
-  };
-  RunWatched(drain, [&] { Leave(kExitKilled, LogLine(LogLevel::kError, "killed by a second signal"), log); });
+// Finishes what runs. A second signal meanwhile ends the process: the first is that which began the drain, or
+// follows a Drain, as where both are part of stopping a process.
+void DrainWatched(ServingCore& core, DataServer& data, const DrainTimes& times, bool asked_by_call) {
+  bool first_to_come = asked_by_call;
+  RunWatched([&] { Drain(core, data, times); },
+             [&] {
+               if (!std::exchange(first_to_come, false)) {
+                 Leave(kExitKilled, LogLine(LogLevel::kError, "killed by a second signal"), core.log);
+               }
+             });
 }
 
 // The engine is dead: says so to those who ask, and leaves without touching it again.
@@ -78,6 +138,7 @@ std::optional<int> CheckBeforeLoading(const ServerOptions& options) {
   if (const auto code = CheckModelDirectory(options.engine)) return code;
   if (const auto code = CheckListen("--listen", options.listen)) return code;
   if (const auto code = CheckListen("--health-listen", options.health_listen)) return code;
+  if (const auto code = CheckListen("--admin-listen", options.admin_listen)) return code;
   return CheckListen("--followers-listen", options.followers_listen);
 }
 
@@ -90,54 +151,87 @@ void WarnOfPlaintext(const Address& address, const std::string& listener, const 
 
 // Where followers come in, and the line that tells them where that is.
 absl::StatusOr<std::unique_ptr<FollowerServer>> OpenToFollowers(const ServerOptions& options,
-                                                                std::string token, const Logger& log) {
+                                                                Doorkeepers& keepers, const Logger& log) {
   YOIO_ASSIGN_OR_RETURN(auto followers,
-                        FollowerServer::Start(*options.followers_listen, std::move(token), log));
-  WarnOfPlaintext(followers->address(), "followers-listen", "nothing is encrypted, the token included", log);
+                        FollowerServer::Start(*options.followers_listen, keepers.follower_token, log,
+                                              keepers.followers_tls.get()));
+  WarnOfPlaintext(followers->address(), "followers-listen",
+                  keepers.followers_tls == nullptr ? "nothing is encrypted, the token included"
+                                                   : "what ranks of several nodes compute is not encrypted",
+                  log);
   std::printf("yoio-server waiting followers=%s nnodes=%d\n", followers->address().ToString().c_str(),
               options.engine.nnodes);
   std::fflush(stdout);
   return followers;
 }
 
+// The exit code when one of them cannot be opened.
+std::optional<int> OpenDoors(ServingCore& core, const AdminCore& admin_core, const ServerOptions& options,
+                             Doorkeepers& keepers, Doors& doors) {
+  auto data = DataServer::Start(core, {.listen = options.listen,
+                                       .reflection = options.reflection,
+                                       .max_request_bytes = options.engine.max_request_bytes,
+                                       .tls = keepers.tls.get(),
+                                       .max_connection_age = options.max_connection_age});
+  if (!data.ok()) return FailToListen("--listen", data.status());
+  doors.data = *std::move(data);
+  if (keepers.tls == nullptr) {
+    WarnOfPlaintext(doors.data->address(), "listen",
+                    keepers.keys == nullptr ? "nothing is encrypted and anybody who reaches it is served"
+                                            : "nothing is encrypted, keys included",
+                    core.log);
+  }
+  if (!options.admin_listen) return std::nullopt;
+  auto admin = AdminServer::Start(
+      admin_core, {.listen = *options.admin_listen, .token = keepers.admin_token, .tls = keepers.tls.get()});
+  if (!admin.ok()) return FailToListen("--admin-listen", admin.status());
+  doors.admin = *std::move(admin);
+  if (keepers.tls == nullptr) {
+    WarnOfPlaintext(doors.admin->address(), "admin-listen", "nothing is encrypted, the token included",
+                    core.log);
+  }
+  return std::nullopt;
+}
+
 // Serves with a loaded engine that is warm, to the end.
 int ServeEngine(Engine& engine, const ServerOptions& options, const EarlyListeners& listeners,
-                const Logger& log) {
+                Doorkeepers& keepers, Logger& log) {
+  const ServerAuthenticator authenticator({.keys = keepers.keys.get(),
+                                           .client_certificates = !options.tls.ca.empty(),
+                                           .trust_tenant_header = options.trust_tenant_header,
+                                           .limits = options.engine.tenant_limits});
   ServingCore core{.engine = engine,
                    .model = {.info = &engine.model(), .names = options.served_model_names},
                    .stall_timeout = options.engine.stall_timeout,
-                   .log = log};
-  auto data = DataServer::Start(core, {.listen = options.listen,
-                                       .reflection = options.reflection,
-                                       .max_request_bytes = options.engine.max_request_bytes});
-  if (!data.ok()) return FailToListen("--listen", data.status());
-  WarnOfPlaintext((*data)->address(), "listen", "nothing is encrypted and anybody who reaches it is served",
-                  log);
+                   .log = log,
+                   .authenticator = &authenticator};
+  DrainSwitch drain_switch;
+  const AdminCore admin_core{
+      .serving = core, .log = log, .drain = [&](std::optional<Duration> t) { drain_switch.Ask(t); }};
+  Doors doors;
+  if (const auto code = OpenDoors(core, admin_core, options, keepers, doors)) return *code;
   listeners.SetReady(true);
-  PrintReadyLine(**data, listeners.health.get(), core.model);
+  PrintReadyLine(doors, listeners.health.get(), core.model);
 
-  const bool drain = WaitForSignal(engine, log);
+  const bool drain = WaitForDrain(engine, drain_switch, core.counters, log);
   listeners.SetReady(false);
-  if (!drain) LeaveFailed(engine, **data, listeners, log);
-  Drain(engine, **data, options.drain_timeout, log);
-  if (!engine.health().ok()) LeaveFailed(engine, **data, listeners, log);
-  log.Write(std::move(LogLine(LogLevel::kInfo, "drained")
-                          .With("ok", core.counters.ok.load())
-                          .With("failed", core.counters.failed.load())));
+  if (!drain) LeaveFailed(engine, *doors.data, listeners, log);
+  DrainWatched(
+      core, *doors.data,
+      {.delay = options.drain_delay, .timeout = drain_switch.timeout().value_or(options.drain_timeout)},
+      drain_switch.asked());
+  if (!engine.health().ok()) LeaveFailed(engine, *doors.data, listeners, log);
+  LogCallCounts(core.counters, log);
   return kExitDrained;
 }
 
 }  // namespace
 
-int Serve(const ParsedOptions& parsed, const EngineFactory& create_engine, const Logger& log) {
+int Serve(const ParsedOptions& parsed, const EngineFactory& create_engine, Logger& log) {
   const ServerOptions& options = parsed.options;
   if (const std::optional<int> code = CheckBeforeLoading(options)) return *code;
-  std::string token;
-  if (options.followers_listen) {
-    auto read = ReadFollowerToken(options.follower_token_file);
-    if (!read.ok()) return FailToReadToken(read.status());
-    token = *std::move(read);
-  }
+  Doorkeepers keepers;
+  if (const std::optional<int> code = OpenDoorkeepers(options, log, keepers)) return *code;
   LogSettings(parsed, log);
   EarlyListeners listeners;
   if (options.health_listen) {
@@ -147,7 +241,7 @@ int Serve(const ParsedOptions& parsed, const EngineFactory& create_engine, const
   }
   EngineOptions engine_options = WithStartUpLog(options.engine, log);
   if (options.followers_listen) {
-    auto started = OpenToFollowers(options, std::move(token), log);
+    auto started = OpenToFollowers(options, keepers, log);
     if (!started.ok()) return FailToListen("--followers-listen", started.status());
     listeners.followers = *std::move(started);
     engine_options.doorway = listeners.followers.get();
@@ -171,7 +265,7 @@ int Serve(const ParsedOptions& parsed, const EngineFactory& create_engine, const
           std::move(LogLine(LogLevel::kError, "warm-up failed").With("message", std::string(warm.message()))),
           log);
   }
-  return ServeEngine(**engine, options, listeners, log);
+  return ServeEngine(**engine, options, listeners, keepers, log);
 }
 
 int DryRun(const ServerOptions& options, const MemoryPlanner& plan_memory, const Logger& log) {

@@ -6,9 +6,9 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
-#include "server/follower_token.h"
 #include "server/join_leader.h"
 #include "server/serve.h"
+#include "server/token.h"
 
 namespace yoio {
 namespace {
@@ -76,8 +76,14 @@ int FailToJoin(const absl::Status& status, const ServerOptions& options) {
 int ServeFollower(const ParsedOptions& parsed, const FollowerRunner& run_follower, const Logger& log) {
   const ServerOptions& options = parsed.options;
   if (const std::optional<int> code = CheckBeforeLoading(options)) return *code;
-  absl::StatusOr<std::string> token = ReadFollowerToken(options.follower_token_file);
-  if (!token.ok()) return FailToReadToken(token.status());
+  absl::StatusOr<std::string> token = ReadToken(options.follower_token_file);
+  if (!token.ok()) return FailToReadToken("--follower-token-file", token.status());
+  std::optional<TlsMaterial> tls;
+  if (!options.followers_tls.empty()) {
+    absl::StatusOr<TlsMaterial> read = ReadTls(options.followers_tls);
+    if (!read.ok()) return FailToReadTls("--followers-tls-cert", read.status());
+    tls = *std::move(read);
+  }
   LogSettings(parsed, log);
   std::unique_ptr<HealthServer> health;
   if (options.health_listen) {
@@ -93,8 +99,10 @@ int ServeFollower(const ParsedOptions& parsed, const FollowerRunner& run_followe
     if (health != nullptr) health->health().SetReady(true);
     PrintReadyLine(health.get(), options);
   };
-  const JoinOptions join{
-      .leader = *options.leader_address, .token = *std::move(token), .timeout = options.engine.load_timeout};
+  const JoinOptions join{.leader = *options.leader_address,
+                         .token = *std::move(token),
+                         .timeout = options.engine.load_timeout,
+                         .tls = std::move(tls)};
   int code = kExitDrained;
   RunWatched(
       [&] {

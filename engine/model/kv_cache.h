@@ -70,6 +70,8 @@ class KvCache {
     int64_t host_offset;
   };
   struct Group {
+    int32_t count;       // in device memory
+    int32_t host_count;  // places on the host
     std::vector<Piece> pieces;
     kernels::Buffer host;
     int64_t host_stride = 0;
@@ -78,7 +80,7 @@ class KvCache {
   };
   enum class Way { kInside, kToHost, kFromHost };
 
-  explicit KvCache(const CacheGeometry& geometry) : geometry_(geometry) {}
+  explicit KvCache(const CacheGeometry& geometry);
   void Copy(const std::vector<BlockCopy>& copies, const Group& group, Way way, kernels::Backend& backend,
             kernels::Stream& stream) const;
 

@@ -22,7 +22,8 @@ Hello FullHello() {
           .config_hash = 0xfedcba9876543210,
           .device = kernels::DeviceKind::kCuda,
           .device_name = "a GPU",
-          .available_bytes = {int64_t{80} << 30, int64_t{70} << 30}};
+          .available_bytes = {int64_t{80} << 30, int64_t{70} << 30},
+          .host_bytes = int64_t{5} << 30};
 }
 
 Welcome FullWelcome() {
@@ -35,8 +36,13 @@ Welcome FullWelcome() {
           .step_timeout_ns = int64_t{30'000'000'000},
           .max_model_len = 131072,
           .limits = {.max_step_tokens = 8192, .max_output_rows = 512, .depth = 2},
-          .cache = {
-              .num_blocks = 5000, .max_sequences = 64, .max_blocks_per_sequence = 2048, .ring_tokens = 1088}};
+          .cache = {.num_blocks = 5000,
+                    .max_sequences = 64,
+                    .num_snapshots = 9,
+                    .host_blocks = 700,
+                    .host_rings = 32,
+                    .max_blocks_per_sequence = 2048,
+                    .ring_tokens = 1088}};
 }
 
 StepPlan SmallPlan() {
@@ -72,22 +78,26 @@ TEST(GroupMessagesTest, EveryKindComesBack) {
   EXPECT_EQ(hello.config_hash, 0xfedcba9876543210);
   EXPECT_EQ(hello.device_name, "a GPU");
   EXPECT_EQ(hello.available_bytes, FullHello().available_bytes);
+  EXPECT_EQ(hello.host_bytes, FullHello().host_bytes);
   const Welcome welcome = std::get<Welcome>(*DeserializeMessage(SerializeMessage(FullWelcome())));
   EXPECT_EQ(welcome.ticket, std::string("a\0secret", 8));
   EXPECT_EQ(welcome.index_sharding, IndexSharding::kRows);
   EXPECT_EQ(welcome.limits.depth, 2);
+  EXPECT_EQ(welcome.cache.num_snapshots, 9);
+  EXPECT_EQ(welcome.cache.host_blocks, 700);
+  EXPECT_EQ(welcome.cache.host_rings, 32);
   EXPECT_EQ(welcome.cache.ring_tokens, 1088);
 }
 
 // The bytes themselves, so that a change of the layout is noticed, and with it the version.
 TEST(GroupMessagesTest, TheLayoutIsFixed) {
-  const std::string header("\x01\x00\x47\x59", 4);
+  const std::string header("\x02\x00\x47\x59", 4);
   EXPECT_EQ(SerializeMessage(Loaded{}), header + std::string("\x02\0\0\0", 4));
   EXPECT_EQ(SerializeMessage(Ended{.rank = 3, .step = 5}),
             header + std::string("\x04\0\0\0\x03\0\0\0\x05\0\0\0\0\0\0\0", 16));
   EXPECT_EQ(SerializeMessage(SmallPlan()), header + std::string("\x03\0\0\0", 4) + Serialize(SmallPlan()));
-  EXPECT_EQ(SerializeMessage(FullHello()).size(), 96u);
-  EXPECT_EQ(SerializeMessage(FullWelcome()).size(), 80u);
+  EXPECT_EQ(SerializeMessage(FullHello()).size(), 104u);
+  EXPECT_EQ(SerializeMessage(FullWelcome()).size(), 92u);
 }
 
 TEST(GroupMessagesTest, EveryTruncationAndAddition) {
@@ -155,6 +165,7 @@ TEST(GroupMessagesTest, SizesThatNoEngineHas) {
   EXPECT_THAT(error(FullWelcome(), [](W& m) { m.step_timeout_ns = 0; }), HasSubstr("step_timeout_ns 0"));
   EXPECT_THAT(error(FullWelcome(), [](W& m) { m.limits.depth = 0; }), HasSubstr("depth 0"));
   EXPECT_THAT(error(FullWelcome(), [](W& m) { m.cache.num_blocks = -5; }), HasSubstr("num_blocks -5"));
+  EXPECT_THAT(error(FullWelcome(), [](W& m) { m.cache.host_rings = -1; }), HasSubstr("host_rings -1"));
   EXPECT_THAT(error(Ended{}, [](Ended& m) { m.rank = -1; }), HasSubstr("rank -1"));
   EXPECT_THAT(error(Ended{}, [](Ended& m) { m.step = -1; }), HasSubstr("step -1"));
 }

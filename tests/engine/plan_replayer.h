@@ -28,8 +28,7 @@ float FakeLogprob(const std::vector<int32_t>& context);
 // written, a window that is not in its ring or was not replayed far enough, a copy of nothing.
 class PlanReplayer {
  public:
-  // Rings hold `window` tokens rounded up to whole blocks, and one block more. There are as many window
-  // layers as options.replay_tokens has windows.
+  // Each window layer sees `window` tokens; there are as many as options.replay_tokens has windows.
   PlanReplayer(const SchedulerOptions& options, int32_t window);
 
   // Each sample has one alternative, whose id is the position of its context's first generated token.
@@ -60,7 +59,6 @@ class PlanReplayer {
 
   const SchedulerOptions options_;
   const int32_t window_;
-  const int32_t ring_tokens_;
   const int32_t layers_;  // with a window
   int64_t next_step_ = 0;
   std::vector<Cells> blocks_;                 // [blocks, block_tokens]

@@ -326,6 +326,33 @@ TEST_F(PrefixCacheTest, TheLeastRecentlyUsedSnapshotIsRecycled) {
   EXPECT_EQ(Find(Draw(3, 9)).snapshot, kFirstSnapshot + 1);
 }
 
+TEST_F(PrefixCacheTest, ABusySnapshotIsNotRecycled) {
+  MakeWithRings(2, /*replay_tokens=*/100);
+  const Held a = Compute(Draw(1, 8)), b = Compute(Draw(2, 8)), c = Compute(Draw(3, 8));
+  EXPECT_EQ(cache_->TakeSnapshot(a.node, {}), kFirstSnapshot);
+  EXPECT_EQ(cache_->TakeSnapshot(b.node, {}), kFirstSnapshot + 1);
+  const std::vector<int32_t> first = {kFirstSnapshot}, both = {kFirstSnapshot + 1, kFirstSnapshot};
+  EXPECT_EQ(cache_->TakeSnapshot(c.node, {}, both), -1);
+  EXPECT_EQ(cache_->num_snapshots_held(), 2);
+  EXPECT_EQ(cache_->TakeSnapshot(c.node, {}, first), kFirstSnapshot + 1);
+  EXPECT_EQ(Find(Draw(1, 9)).snapshot, kFirstSnapshot);
+}
+
+// It may still be read from when its prefix has gone.
+TEST_F(PrefixCacheTest, ABusySnapshotIsNotTakenWhenItIsFree) {
+  MakeWithRings(1, /*replay_tokens=*/100);
+  const Held b = Compute(Draw(2, 8));
+  {
+    const Held a = Compute(Draw(1, 8));
+    EXPECT_EQ(cache_->TakeSnapshot(a.node, {}), kFirstSnapshot);
+  }
+  while (cache_->EvictBlock()) {
+  }
+  const std::vector<int32_t> busy = {kFirstSnapshot};
+  EXPECT_EQ(cache_->TakeSnapshot(b.node, {}, busy), -1);
+  EXPECT_EQ(cache_->TakeSnapshot(b.node, {}), kFirstSnapshot);
+}
+
 TEST_F(PrefixCacheTest, ASnapshotGoesWithItsPrefix) {
   MakeWithRings(2, /*replay_tokens=*/100);
   {

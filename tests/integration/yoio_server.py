@@ -53,18 +53,29 @@ _stubs = _generate_stubs()
 # ruff: noqa: E402, F401
 from google.rpc import error_details_pb2, status_pb2
 from grpc.health.v1 import health_pb2, health_pb2_grpc
-from yoio.v1 import errors_pb2, event_pb2, inference_pb2, inference_pb2_grpc, request_pb2
+from yoio.v1 import (
+    admin_pb2,
+    admin_pb2_grpc,
+    errors_pb2,
+    event_pb2,
+    inference_pb2,
+    inference_pb2_grpc,
+    request_pb2,
+)
 
 
 class Process:
     """A running yoio-server and what it prints. Use it in a `with`, which ends it."""
 
+    environment = {}  # what it has beside this process's
+
     def __init__(self, *flags, model=MODEL):
         self.files = tempfile.TemporaryDirectory(prefix="yoio-server-")
         self.out_path, self.err_path = Path(self.files.name) / "out", Path(self.files.name) / "err"
         with self.out_path.open("wb") as out, self.err_path.open("wb") as err:
+            environment = clean_environment() | self.environment
             self.process = subprocess.Popen(
-                [BINARY, "--model", str(model), *flags], stdout=out, stderr=err, env=clean_environment()
+                [BINARY, "--model", str(model), *flags], stdout=out, stderr=err, env=environment
             )
 
     def __enter__(self):
@@ -101,13 +112,16 @@ class Process:
 class Server(Process):
     """A server that takes calls, on loopback ports of its own choice unless flags name others."""
 
-    def __init__(self, *flags, listen="127.0.0.1:0", model=MODEL):
+    def __init__(self, *flags, listen="127.0.0.1:0", model=MODEL, open_channel=grpc.insecure_channel):
         super().__init__("--listen", listen, "--health-listen", "127.0.0.1:0", *flags, model=model)
+        self.open_channel = lambda: open_channel(self.address)
 
     def __enter__(self):
-        ready = self.wait_for_line(r"^yoio-server ready listen=(\S+) health=(\S+) model=(\S+)$")
-        self.address, self.health_address, self.model_name = ready.groups()
-        self.channel = grpc.insecure_channel(self.address)
+        ready = self.wait_for_line(
+            r"^yoio-server ready listen=(\S+) health=(\S+)(?: admin=(\S+))? model=(\S+)$"
+        )
+        self.address, self.health_address, self.admin_address, self.model_name = ready.groups()
+        self.channel = self.open_channel()
         self.stub = inference_pb2_grpc.InferenceServiceStub(self.channel)
         self.health = health_pb2_grpc.HealthStub(grpc.insecure_channel(self.health_address))
         return self
@@ -132,6 +146,14 @@ class Server(Process):
                 assert idle, f"the server still holds something: {load}"
                 return load
             time.sleep(0.02)
+
+
+def wait_until(condition, seconds=20):
+    """Returns once `condition()` holds."""
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "it does not come about"
+        time.sleep(0.02)
 
 
 def run_to_end(*flags, model=MODEL, listen="127.0.0.1:0"):

@@ -18,6 +18,7 @@ absl::StatusOr<std::unique_ptr<ModelHarness>> ModelHarness::Create(const Harness
   YOIO_RETURN_IF_ERROR(harness->Meet());
   harness->tables_.resize(options.max_sequences);
   harness->blocks_sent_.resize(options.max_sequences);
+  harness->blocks_kept_.assign(options.max_sequences, 0);
   harness->ranks_.resize(options.world);
   YOIO_RETURN_IF_ERROR(harness->OnRanks([&](int rank) { return harness->Load(*checkpoint, rank); }));
   return harness;
@@ -57,6 +58,8 @@ absl::Status ModelHarness::Load(const Checkpoint& checkpoint, int number) {
   const CacheGeometry geometry{.num_blocks = blocks * options_.max_sequences,
                                .max_sequences = options_.max_sequences,
                                .num_snapshots = options_.num_snapshots,
+                               .host_blocks = options_.swaps ? blocks * options_.max_sequences : 0,
+                               .host_rings = options_.swaps ? options_.max_sequences : 0,
                                .max_blocks_per_sequence = blocks,
                                .ring_tokens = CacheGeometry::RingTokens(config_.plan)};
   YOIO_ASSIGN_OR_RETURN(rank.shard, Shard::Make(config_, number, options_.world, options_.index_by_rows));
@@ -86,23 +89,16 @@ absl::Status ModelHarness::OnRanks(const std::function<absl::Status(int rank)>& 
   });
 }
 
-StepPlan ModelHarness::MakePlan(const std::vector<Piece>& pieces, const StepExtras& extras) {
-  StepPlan plan;
+StepPlan ModelHarness::MakePlan(const std::vector<Piece>& pieces) {
+  StepPlan plan = std::exchange(next_, {});
   plan.step = step_++;
-  for (const int32_t slot : extras.admitted) {
-    plan.admitted.push_back(
-        {.slot = slot, .sampling = {}, .stop_ids = {}, .prompt_ids = {}, .output_ids = {}});
-    blocks_sent_[slot] = 0;
-  }
-  plan.ring_saves = extras.ring_saves;
-  plan.ring_copies = extras.ring_copies;
   for (const Piece& piece : pieces) {
     const auto count = static_cast<int32_t>(piece.ids.size());
     const auto begin = static_cast<int32_t>(plan.token_ids.size());
     const int32_t needed = (piece.start + count + kernels::kBlockTokens - 1) / kernels::kBlockTokens;
     std::vector<int32_t>& table = tables_[piece.slot];
     while (static_cast<int32_t>(table.size()) < needed) {
-      table.push_back(static_cast<int32_t>(table.size()) * options_.max_sequences + piece.slot);
+      table.push_back(BlockOf(static_cast<int32_t>(table.size()), piece.slot));
     }
     int32_t& sent = blocks_sent_[piece.slot];
     StepSequence sequence{.slot = piece.slot,
@@ -122,8 +118,19 @@ StepPlan ModelHarness::MakePlan(const std::vector<Piece>& pieces, const StepExtr
   return plan;
 }
 
-void ModelHarness::ShareBlocks(int32_t slot, int32_t from, int32_t blocks) {
-  tables_[slot].assign(tables_[from].begin(), tables_[from].begin() + blocks);
+void ModelHarness::Admit(int32_t slot, int32_t from, int32_t shared_blocks) {
+  next_.admitted.push_back(
+      {.slot = slot, .sampling = {}, .stop_ids = {}, .prompt_ids = {}, .output_ids = {}});
+  tables_[slot] = {tables_[from].begin(), tables_[from].begin() + shared_blocks};
+  blocks_sent_[slot] = 0;
+}
+
+void ModelHarness::SaveRing(int32_t slot, int32_t snapshot) {
+  next_.ring_saves.push_back({slot, options_.max_sequences + snapshot});
+}
+
+void ModelHarness::RestoreRing(int32_t snapshot, int32_t slot) {
+  next_.ring_copies.push_back({options_.max_sequences + snapshot, slot});
 }
 
 void ModelHarness::PoisonRing(int32_t slot) {
@@ -141,8 +148,30 @@ void ModelHarness::PoisonRing(int32_t slot) {
   YOIO_CHECK(filled.ok()) << filled.message();
 }
 
-absl::StatusOr<StepOutput> ModelHarness::Run(const std::vector<Piece>& pieces, const StepExtras& extras) {
-  const StepPlan plan = MakePlan(pieces, extras);
+void ModelHarness::Release(int32_t slot) {
+  next_.released_slots.push_back(slot);
+  tables_[slot].clear();
+  blocks_sent_[slot] = 0;
+}
+
+void ModelHarness::SwapOut(int32_t slot, int32_t place) {
+  blocks_kept_[place] = blocks_sent_[slot];
+  for (int32_t i = 0; i < blocks_kept_[place]; ++i) {
+    next_.swap_out_blocks.push_back({BlockOf(i, slot), BlockOf(i, place)});
+  }
+  next_.swap_out_rings.push_back({slot, place});
+  Release(slot);
+}
+
+void ModelHarness::SwapIn(int32_t place, int32_t slot) {
+  for (int32_t i = 0; i < blocks_kept_[place]; ++i) {
+    next_.swap_in_blocks.push_back({BlockOf(i, place), BlockOf(i, slot)});
+  }
+  next_.swap_in_rings.push_back({place, slot});
+}
+
+absl::StatusOr<StepOutput> ModelHarness::Run(const std::vector<Piece>& pieces) {
+  const StepPlan plan = MakePlan(pieces);
   StepOutput output;
   output.logits.resize(plan.output_tokens.size() * config_.vocab_size);
   YOIO_RETURN_IF_ERROR(OnRanks([&](int rank) { return RunRank(plan, rank, output); }));
@@ -220,7 +249,7 @@ std::vector<float> ModelHarness::IndexKeys(int32_t slot, int length) {
   const std::vector<float> cache = ReadActivations(0, ranks_[0].cache->index_keys(0), tokens * dim);
   std::vector<float> keys;
   for (int position = 0; position < length; ++position) {
-    const int block = position / kernels::kBlockTokens * options_.max_sequences + slot;
+    const int block = BlockOf(position / kernels::kBlockTokens, slot);
     const int64_t place = int64_t{block} * kernels::kBlockTokens + position % kernels::kBlockTokens;
     keys.insert(keys.end(), cache.begin() + place * dim, cache.begin() + (place + 1) * dim);
   }

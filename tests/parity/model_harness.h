@@ -32,6 +32,7 @@ struct HarnessOptions {
   int max_sequences = 4;
   int max_tokens = 512;  // of one sequence
   int num_snapshots = 0;
+  bool swaps = false;  // the host has a place for every sequence
 };
 
 // Consecutive tokens of one sequence in a step.
@@ -42,12 +43,6 @@ struct Piece {
   std::vector<int32_t> outputs;  // offsets into ids whose logits are wanted, ascending
   bool generated = false;
   int32_t global_from = 0;  // as StepSequence
-};
-
-// What a plan asks for besides computing.
-struct StepExtras {
-  std::vector<int32_t> admitted{};  // slots that begin anew
-  std::vector<BlockCopy> ring_saves{}, ring_copies{};
 };
 
 // What one step computed. Rows are in the order of the pieces.
@@ -67,11 +62,20 @@ class ModelHarness {
 
   // Prompt pieces must come before generated ones. Blocks are handed out so that no sequence's are
   // consecutive. INTERNAL when the ranks' index sets are not the same, bit for bit.
-  absl::StatusOr<StepOutput> Run(const std::vector<Piece>& pieces, const StepExtras& extras = {});
+  absl::StatusOr<StepOutput> Run(const std::vector<Piece>& pieces);
 
-  // A sequence that begins anew in `slot` has the first `blocks` of the one in `from`.
-  void ShareBlocks(int32_t slot, int32_t from, int32_t blocks);
-  // Fills the slot's ring with NaN, on all ranks.
+  // What the next step does first: forgets the slot's sequence, of which a place on the host, one for each
+  // slot, may keep what was cached; or brings such a sequence back, to any slot.
+  void Release(int32_t slot);
+  void SwapOut(int32_t slot, int32_t place);
+  void SwapIn(int32_t place, int32_t slot);
+  // Also: a sequence begins anew in `slot`, with the first `shared_blocks` of the one in `from`; a ring goes
+  // to a snapshot, or comes from one.
+  void Admit(int32_t slot, int32_t from = 0, int32_t shared_blocks = 0);
+  void SaveRing(int32_t slot, int32_t snapshot);
+  void RestoreRing(int32_t snapshot, int32_t slot);
+
+  // Fills the slot's ring with NaN at once, on all ranks.
   void PoisonRing(int32_t slot);
 
   // The index keys of the first `length` tokens of a sequence, [length, index dim], as rank 0 has them.
@@ -95,7 +99,7 @@ class ModelHarness {
   absl::Status Meet();
   absl::Status Load(const Checkpoint& checkpoint, int number);
   absl::Status OnRanks(const std::function<absl::Status(int rank)>& body);
-  StepPlan MakePlan(const std::vector<Piece>& pieces, const StepExtras& extras);
+  StepPlan MakePlan(const std::vector<Piece>& pieces);
   absl::Status RunRank(const StepPlan& plan, int number, StepOutput& output);
   absl::Status ReadIndex(int num_rows, int number);
   std::vector<float> ReadActivations(int number, const kernels::Activation* from, size_t count);
@@ -107,8 +111,13 @@ class ModelHarness {
   std::vector<std::unique_ptr<kernels::Backend>> backends_;  // by rank
   std::vector<std::unique_ptr<Communicator>> comms_;         // by rank
   std::vector<Rank> ranks_;
+  // The i-th block that is given to a slot, or to a place on the host.
+  int32_t BlockOf(int32_t i, int32_t slot) const { return i * options_.max_sequences + slot; }
+
   std::vector<std::vector<int32_t>> tables_;  // [slots]
   std::vector<int32_t> blocks_sent_;          // [slots] of its table
+  std::vector<int32_t> blocks_kept_;          // [places on the host]
+  StepPlan next_;                             // what the next plan begins with
   int64_t step_ = 0;
   RankThreads threads_;
 };

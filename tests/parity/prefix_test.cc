@@ -19,9 +19,8 @@ constexpr int32_t kGenerated = 70;  // more than a block of them
 constexpr int32_t kFirst = 0;       // slot of the sequence that leaves its blocks
 constexpr int32_t kOther = 1;       // slot of the one that finds them
 constexpr int32_t kExpected = 2;    // slot of one that computes everything
-constexpr int32_t kSlots = 4;
-constexpr int32_t kSnapshot = kSlots;  // id of the snapshot's ring
-constexpr int32_t kReplay = 2 * 24;    // two layers, each with a window
+constexpr int32_t kSlots = 3;
+constexpr int32_t kReplay = 2 * 24;  // two layers, each with a window
 
 std::vector<int32_t> Document(int seed) {
   std::vector<int32_t> ids(kPrompt + kGenerated);
@@ -52,10 +51,9 @@ class PrefixTest : public testing::TestWithParam<Ranks> {
     harness_ = *std::move(harness);
   }
 
-  // Runs tokens [begin, end) of `ids` in chunks, and gives the logits of those from `wanted` on. What the
-  // first step is to do besides comes with it.
+  // Runs tokens [begin, end) of `ids` in chunks, and gives the logits of those from `wanted` on.
   std::vector<float> Compute(int32_t slot, const std::vector<int32_t>& ids, int32_t begin, int32_t end,
-                             int chunk, int32_t wanted, StepExtras extras, int32_t global_from = 0) {
+                             int chunk, int32_t wanted, int32_t global_from = 0) {
     std::vector<float> logits;
     const auto run = [&](int32_t first, int32_t last, bool generated) {
       Piece piece{.slot = slot,
@@ -65,7 +63,7 @@ class PrefixTest : public testing::TestWithParam<Ranks> {
                   .generated = generated,
                   .global_from = global_from};
       for (int32_t i = std::max(wanted, first); i < last; ++i) piece.outputs.push_back(i - first);
-      const auto output = harness_->Run({piece}, std::exchange(extras, {}));
+      const auto output = harness_->Run({piece});
       ASSERT_TRUE(output.ok()) << output.status();
       logits.insert(logits.end(), output->logits.begin(), output->logits.end());
     };
@@ -77,19 +75,18 @@ class PrefixTest : public testing::TestWithParam<Ranks> {
 
   // All of the logits behind `wanted`, without help.
   std::vector<float> Expected(const std::vector<int32_t>& ids, int32_t wanted) {
-    return Compute(kExpected, ids, 0, kPrompt + kGenerated, kPrompt, wanted, {.admitted = {kExpected}});
+    harness_->Admit(kExpected);
+    return Compute(kExpected, ids, 0, kPrompt + kGenerated, kPrompt, wanted);
   }
 
   // The second sequence shares the first `found` tokens and runs those from `start` on.
   void ExpectSame(const std::vector<int32_t>& ids, int32_t start, int32_t found, int chunk,
                   bool from_snapshot, const std::vector<float>& expected) {
     SCOPED_TRACE(testing::Message() << "from " << start << ", found " << found << ", chunks of " << chunk);
-    harness_->ShareBlocks(kOther, kFirst, found / kBlockTokens);
     harness_->PoisonRing(kOther);
-    StepExtras extras{.admitted = {kOther}};
-    if (from_snapshot) extras.ring_copies = {{kSnapshot, kOther}};
-    const std::vector<float> logits =
-        Compute(kOther, ids, start, kPrompt + kGenerated, chunk, found, extras, found);
+    harness_->Admit(kOther, kFirst, found / kBlockTokens);
+    if (from_snapshot) harness_->RestoreRing(/*snapshot=*/0, kOther);
+    const std::vector<float> logits = Compute(kOther, ids, start, kPrompt + kGenerated, chunk, found, found);
     const size_t vocab = harness_->config().vocab_size;
     const size_t rows = kPrompt + kGenerated - found;
     ASSERT_EQ(logits.size(), rows * vocab);
@@ -106,8 +103,10 @@ TEST_P(PrefixTest, GoesOnFromASnapshot) {
     SCOPED_TRACE(testing::Message() << "snapshot at " << stood);
     const std::vector<int32_t> first = Document(1);
     const int32_t found = std::max(stood - 64 + 63, 0) / 64 * 64;  // the lowest that it serves
-    Compute(kFirst, first, 0, stood, 100, kPrompt, {.admitted = {kFirst}});
-    Compute(kFirst, first, stood, stood + 8, 8, kPrompt, {.ring_saves = {{kFirst, kSnapshot}}});
+    harness_->Admit(kFirst);
+    Compute(kFirst, first, 0, stood, 100, kPrompt);
+    harness_->SaveRing(kFirst, /*snapshot=*/0);
+    Compute(kFirst, first, stood, stood + 8, 8, kPrompt);
     for (int32_t boundary = found; boundary <= stood; boundary += kBlockTokens) {
       std::vector<int32_t> ids = Document(2);
       std::copy_n(first.begin(), boundary, ids.begin());
@@ -120,8 +119,10 @@ TEST_P(PrefixTest, GoesOnFromASnapshot) {
 // The snapshot stands behind tokens of the same document: what lies between is replayed.
 TEST_P(PrefixTest, ReplaysFromASnapshot) {
   const std::vector<int32_t> ids = Document(1);
-  Compute(kFirst, ids, 0, 150, kPrompt, kPrompt, {.admitted = {kFirst}});
-  Compute(kFirst, ids, 150, 256, kPrompt, kPrompt, {.ring_saves = {{kFirst, kSnapshot}}});
+  harness_->Admit(kFirst);
+  Compute(kFirst, ids, 0, 150, kPrompt, kPrompt);
+  harness_->SaveRing(kFirst, /*snapshot=*/0);
+  Compute(kFirst, ids, 150, 256, kPrompt, kPrompt);
   const std::vector<float> expected = Expected(ids, 192);
   for (const int32_t start : {150, 131, 128}) {
     for (const int chunk : {kPrompt, 64, 5}) {
@@ -134,7 +135,8 @@ TEST_P(PrefixTest, ReplaysFromASnapshot) {
 // What lies in the ring before the first replayed token reaches none that is not.
 TEST_P(PrefixTest, ReplaysWithoutASnapshot) {
   const std::vector<int32_t> ids = Document(1);
-  Compute(kFirst, ids, 0, kPrompt, kPrompt, kPrompt, {.admitted = {kFirst}});
+  harness_->Admit(kFirst);
+  Compute(kFirst, ids, 0, kPrompt, kPrompt, kPrompt);
   const std::vector<float> expected = Expected(ids, 64);
   for (const int32_t found : {64, 128, 256}) {
     for (const int chunk : {kPrompt, 64, 24, 5, 1}) {

@@ -38,7 +38,7 @@ class LogCapture {
   std::string text_ ABSL_GUARDED_BY(mutex_);
 
  public:
-  const Logger logger;
+  Logger logger;
 };
 
 inline google::rpc::ErrorInfo ErrorInfoOf(const grpc::Status& status) {

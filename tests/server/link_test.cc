@@ -11,7 +11,7 @@
 #include <thread>
 
 #include "server/follower_server.h"
-#include "server/follower_token.h"
+#include "server/token.h"
 #include "server/join_leader.h"
 #include "tests/server/in_process.h"
 #include "tests/support/temporary_directory.h"
@@ -282,7 +282,7 @@ TEST(FollowerTokenTest, IsOneLineOfEnoughCharacters) {
   const test::TemporaryDirectory directory;
   const std::string path = directory.path() + "/token";
   const auto read = [&](const std::string& content) {
-    return ReadFollowerToken(directory.Write("token", content));
+    return ReadToken(directory.Write("token", content));
   };
   EXPECT_EQ(read("0123456789abcdef\n").value(), kToken);
   EXPECT_EQ(read("0123456789abcdef").value(), kToken);
@@ -293,8 +293,8 @@ TEST(FollowerTokenTest, IsOneLineOfEnoughCharacters) {
     EXPECT_TRUE(absl::IsInvalidArgument(status)) << status;
     EXPECT_THAT(std::string(status.message()), HasSubstr(path));
   }
-  EXPECT_TRUE(absl::IsNotFound(ReadFollowerToken(path + "x").status()));
-  EXPECT_TRUE(absl::IsNotFound(ReadFollowerToken(directory.path()).status()));
+  EXPECT_TRUE(absl::IsNotFound(ReadToken(path + "x").status()));
+  EXPECT_TRUE(absl::IsNotFound(ReadToken(directory.path()).status()));
 }
 
 }  // namespace

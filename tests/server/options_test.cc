@@ -93,6 +93,26 @@ TEST(OptionsTest, EveryFlagIsRead) {
                                       "--load-timeout=90s",
                                       "--step-timeout=3s",
                                       "--allow-plaintext",
+                                      "--max-connection-age=5m",
+                                      "--tls-cert=/t.crt",
+                                      "--tls-key=/t.key",
+                                      "--tls-client-ca=/ca.crt",
+                                      "--api-keys=/keys.json",
+                                      "--trust-tenant-header",
+                                      "--admin-listen=127.0.0.1:50053",
+                                      "--admin-token-file=/admin",
+                                      "--followers-tls-cert=/f.crt",
+                                      "--followers-tls-key=/f.key",
+                                      "--followers-tls-ca=/fca.crt",
+                                      "--drain-delay=15s",
+                                      "--max-token-gap=50ms",
+                                      "--prefix-cache=off",
+                                      "--swap-bytes=2GiB",
+                                      "--max-queued-requests=11",
+                                      "--max-queued-tokens=12000",
+                                      "--tenant-max-requests=6",
+                                      "--tenant-max-queued-tokens=7000",
+                                      "--tenant-max-cache-share=0.5",
                                       "--dry-run"});
   const ServerOptions& options = parsed.options;
   EXPECT_THAT(options.served_model_names, ElementsAre("a", "b"));
@@ -126,6 +146,26 @@ TEST(OptionsTest, EveryFlagIsRead) {
   EXPECT_EQ(options.engine.index_sharding, IndexSharding::kRows);
   EXPECT_EQ(options.engine.load_timeout, std::chrono::seconds(90));
   EXPECT_EQ(options.engine.step_timeout, std::chrono::seconds(3));
+  EXPECT_EQ(options.max_connection_age, std::chrono::minutes(5));
+  EXPECT_EQ(options.tls.certificate, "/t.crt");
+  EXPECT_EQ(options.tls.key, "/t.key");
+  EXPECT_EQ(options.tls.ca, "/ca.crt");
+  EXPECT_EQ(options.api_keys, "/keys.json");
+  EXPECT_TRUE(options.trust_tenant_header);
+  EXPECT_EQ(options.admin_listen->ToString(), "127.0.0.1:50053");
+  EXPECT_EQ(options.admin_token_file, "/admin");
+  EXPECT_EQ(options.followers_tls.certificate, "/f.crt");
+  EXPECT_EQ(options.followers_tls.key, "/f.key");
+  EXPECT_EQ(options.followers_tls.ca, "/fca.crt");
+  EXPECT_EQ(options.drain_delay, std::chrono::seconds(15));
+  EXPECT_EQ(options.engine.max_token_gap, std::chrono::milliseconds(50));
+  EXPECT_FALSE(options.engine.prefix_cache);
+  EXPECT_EQ(options.engine.swap_bytes, 2LL << 30);
+  EXPECT_EQ(options.engine.max_queued_requests, 11);
+  EXPECT_EQ(options.engine.max_queued_tokens, 12000);
+  EXPECT_EQ(options.engine.tenant_limits.max_requests, 6);
+  EXPECT_EQ(options.engine.tenant_limits.max_queued_tokens, 7000);
+  EXPECT_EQ(options.engine.tenant_limits.max_cache_share, 0.5);
   for (const Setting& setting : parsed.settings) {
     if (setting.flag == "--leader-address") continue;  // a follower's
     EXPECT_EQ(setting.origin, "flag") << setting.flag;
@@ -187,6 +227,27 @@ TEST(OptionsTest, PlaintextForOtherMachinesNeedsASayso) {
   EXPECT_THAT(Mistake({"--model", "/m", "--listen", "0.0.0.0:50051"}), HasSubstr("--allow-plaintext"));
   Parse({"--model", "/m", "--listen", "0.0.0.0:50051", "--allow-plaintext"});
   Parse({"--model", "/m", "--listen", "localhost:50051", "--health-listen", "0.0.0.0:50052"});
+}
+
+TEST(OptionsTest, NoPlaintextNeedsASaysoWhereThereIsTls) {
+  Parse({"--model=/m", "--listen=0.0.0.0:50051", "--tls-cert=/c", "--tls-key=/k"});
+  const std::vector<std::string> admin = {"--model=/m", "--admin-listen=0.0.0.0:50053",
+                                          "--admin-token-file=/t"};
+  EXPECT_THAT(Mistake(admin), HasSubstr("--admin-listen 0.0.0.0:50053: "));
+  auto with_tls = admin;
+  with_tls.insert(with_tls.end(), {"--tls-cert=/c", "--tls-key=/k"});
+  Parse(with_tls);
+}
+
+TEST(OptionsTest, WhatCannotBeEnforcedIsAMistake) {
+  EXPECT_THAT(Mistake({"--model=/m", "--tls-key=/k"}), HasSubstr("--tls-key: it means nothing"));
+  EXPECT_THAT(Mistake({"--model=/m", "--tls-cert=/c"}), HasSubstr("--tls-cert: it means nothing"));
+  EXPECT_THAT(Mistake({"--model=/m", "--tls-client-ca=/ca"}), HasSubstr("--tls-client-ca: it means nothing"));
+  EXPECT_THAT(Mistake({"--model=/m", "--admin-listen=127.0.0.1:0"}), HasSubstr("without --admin-token-file"));
+  EXPECT_THAT(Mistake({"--model=/m", "--admin-token-file=/t"}), HasSubstr("without --admin-listen"));
+  EXPECT_THAT(
+      Mistake({"--model=/m", "--followers-tls-cert=/c", "--followers-tls-key=/k", "--followers-tls-ca=/ca"}),
+      HasSubstr("--followers-tls-cert: a single node has no use for it"));
 }
 
 const std::vector<std::string> kLeader = {"--model=/m", "--nnodes=2", "--tensor-parallel-size=4",
@@ -254,6 +315,13 @@ TEST(OptionsTest, NodesOnOtherMachinesNeedASayso) {
   const auto follower = With(Without(kFollower, "--leader-address"), "--leader-address=yoio-0:50054");
   EXPECT_THAT(Mistake(follower), HasSubstr("--leader-address yoio-0:50054: "));
   Parse(With(follower, "--allow-plaintext"));
+  for (auto node : {leader, follower}) {
+    node.insert(node.end(), {"--followers-tls-cert=/c", "--followers-tls-key=/k", "--followers-tls-ca=/ca"});
+    Parse(node);
+    for (const char* flag : {"--followers-tls-cert", "--followers-tls-key", "--followers-tls-ca"}) {
+      EXPECT_THAT(Mistake(Without(node, flag)), HasSubstr(std::string("nothing without ") + flag));
+    }
+  }
 }
 
 TEST(OptionsTest, HelpNamesEveryFlagOnceAndFitsATerminal) {

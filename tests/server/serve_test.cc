@@ -166,6 +166,7 @@ TEST(ServeDeathTest, DeadEngineExitsWithTwo) {
   EXPECT_EXIT(
       {
         CatchShutdownSignals();
+        Logger log;
         Serve(
             AnyPort(),
             [](const EngineOptions&) -> absl::StatusOr<std::unique_ptr<Engine>> {
@@ -174,7 +175,7 @@ TEST(ServeDeathTest, DeadEngineExitsWithTwo) {
               engine->FailWith(absl::InternalError("rank 1 is gone"));
               return engine;
             },
-            Logger());
+            log);
       },
       testing::ExitedWithCode(kExitEngineFailed), "engine failed.*rank 1 is gone");
 }
@@ -184,12 +185,13 @@ TEST(ServeDeathTest, SecondSignalExitsWithThree) {
   EXPECT_EXIT(
       {
         CatchShutdownSignals();
+        Logger log;
         Serve(
             AnyPort(),
             [](const EngineOptions&) -> absl::StatusOr<std::unique_ptr<Engine>> {
               return std::make_unique<HangingEngine>();
             },
-            Logger());
+            log);
       },
       testing::ExitedWithCode(kExitKilled), "killed by a second signal");
 }
@@ -199,6 +201,7 @@ TEST(ServeDeathTest, SignalWhileLoadingExitsWithZero) {
   EXPECT_EXIT(
       {
         CatchShutdownSignals();
+        Logger log;
         Serve(
             AnyPort(),
             [](const EngineOptions&) -> absl::StatusOr<std::unique_ptr<Engine>> {
@@ -206,7 +209,7 @@ TEST(ServeDeathTest, SignalWhileLoadingExitsWithZero) {
               std::this_thread::sleep_for(std::chrono::hours(1));
               return absl::InternalError("");
             },
-            Logger());
+            log);
       },
       testing::ExitedWithCode(kExitDrained), "stopped while loading");
 }

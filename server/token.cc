@@ -1,26 +1,27 @@
-#include "server/follower_token.h"
+#include "server/token.h"
+
+#include <grpcpp/server_context.h>
 
 #include <algorithm>
-#include <fstream>
+#include <iterator>
 
 #include "absl/status/status.h"
 #include "absl/strings/ascii.h"
 #include "absl/strings/str_cat.h"
+#include "base/status.h"
+#include "server/secret_file.h"
 
 namespace yoio {
 namespace {
 
 constexpr size_t kMinTokenBytes = 16;
 constexpr size_t kMaxTokenBytes = 4096;
+constexpr std::string_view kScheme = "Bearer ";
 
 }  // namespace
 
-absl::StatusOr<std::string> ReadFollowerToken(const std::string& path) {
-  std::ifstream file(path, std::ios::binary);
-  std::string token(kMaxTokenBytes + 2, '\0');  // a line's end too
-  file.read(token.data(), static_cast<std::streamsize>(token.size()));
-  if (!file.eof() && file.fail()) return absl::NotFoundError(absl::StrCat(path, ": cannot be read"));
-  token.resize(static_cast<size_t>(file.gcount()));
+absl::StatusOr<std::string> ReadToken(const std::string& path) {
+  YOIO_ASSIGN_OR_RETURN(std::string token, ReadSecretFile(path, kMaxTokenBytes + 2));  // a line's end too
   absl::StripTrailingAsciiWhitespace(&token);
   if (token.size() < kMinTokenBytes || token.size() > kMaxTokenBytes ||
       !std::all_of(token.begin(), token.end(), absl::ascii_isgraph)) {
@@ -30,7 +31,15 @@ absl::StatusOr<std::string> ReadFollowerToken(const std::string& path) {
   return token;
 }
 
-std::string TokenMetadata(std::string_view token) { return "Bearer " + std::string(token); }
+std::string TokenMetadata(std::string_view token) { return std::string(kScheme) + std::string(token); }
+
+std::string_view TokenOf(const grpc::CallbackServerContext& context) {
+  const auto [begin, end] = context.client_metadata().equal_range(kTokenMetadataKey);
+  if (begin == end || std::next(begin) != end) return {};
+  const std::string_view value(begin->second.data(), begin->second.size());
+  if (value.substr(0, kScheme.size()) != kScheme) return {};
+  return value.substr(kScheme.size());
+}
 
 bool SameSecret(std::string_view given, std::string_view expected) {
   if (given.size() != expected.size()) return false;
