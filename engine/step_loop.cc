@@ -20,6 +20,7 @@ StepLoop::StepLoop(const EngineOptions& options, int depth, Leader& leader, Sche
                    Mailbox& mailbox, QueueGate& gate, Registry& registry)
     : depth_(depth),
       first_prediction_(Clock::now() + options.prediction_delay),
+      seconds_per_swapped_block_(leader.seconds_per_swapped_block()),
       leader_(leader),
       scheduler_(scheduler),
       mailbox_(mailbox),
@@ -69,8 +70,9 @@ void StepLoop::Run() {
 
 bool StepLoop::Submit() {
   const TimePoint begin = Clock::now();
-  const StepAllowance allowance{.max_prompt_tokens = pace_.MaxPromptTokens(scheduler_.num_decoding() > 0),
-                                .costs = pace_.costs()};
+  StepAllowance allowance{.max_prompt_tokens = pace_.MaxPromptTokens(scheduler_.num_decoding() > 0),
+                          .costs = pace_.costs()};
+  allowance.costs.seconds_per_swapped_block = seconds_per_swapped_block_;
   StepPlan plan = scheduler_.Next(begin, allowance);
   if (plan.empty()) return false;
   const TimePoint end = Clock::now();

@@ -55,6 +55,7 @@ class StepLoop {
 
   const int depth_;
   const TimePoint first_prediction_;
+  const double seconds_per_swapped_block_;
   Leader& leader_;
   Scheduler& scheduler_;
   Mailbox& mailbox_;

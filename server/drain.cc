@@ -82,12 +82,16 @@ void Drain(ServingCore& core, DataServer& data, const DrainTimes& times) {
   door.join();
 }
 
-void LogCallCounts(const CallCounters& counters, const Logger& log) {
+void LogCallCounts(const ServingCore& core, const Logger& log) {
+  const CallCounters& counters = core.counters;
+  const Load load = core.engine.load();
   LogLine line(LogLevel::kInfo, "drained");
   const int64_t cancelled = counters.failed_by_code[grpc::CANCELLED];
   line.With("completed", counters.ok.load())
       .With("cancelled", cancelled)
-      .With("failed", counters.failed - cancelled);
+      .With("failed", counters.failed - cancelled)
+      .With("steps", load.steps)
+      .With("scheduler_p99_s", FromSeconds(load.scheduler_seconds_p99));
   for (size_t code = 0; code < counters.failed_by_code.size(); ++code) {
     const int64_t count = counters.failed_by_code[code];
     if (count == 0 || code == grpc::CANCELLED) continue;

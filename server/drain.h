@@ -36,8 +36,8 @@ struct DrainTimes {
 // told to go elsewhere (GOAWAY) and nobody can connect any more. Where nothing runs, both happen at once.
 void Drain(ServingCore& core, DataServer& data, const DrainTimes& times);
 
-// Writes how many calls completed, were cancelled, and failed by which code.
-void LogCallCounts(const CallCounters& counters, const Logger& log);
+// Writes how many calls completed, were cancelled, and failed by which code, and how long the scheduler took.
+void LogCallCounts(const ServingCore& core, const Logger& log);
 
 }  // namespace yoio
 

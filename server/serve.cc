@@ -221,7 +221,7 @@ int ServeEngine(Engine& engine, const ServerOptions& options, const EarlyListene
       {.delay = options.drain_delay, .timeout = drain_switch.timeout().value_or(options.drain_timeout)},
       drain_switch.asked());
   if (!engine.health().ok()) LeaveFailed(engine, *doors.data, listeners, log);
-  LogCallCounts(core.counters, log);
+  LogCallCounts(core, log);
   return kExitDrained;
 }
 

@@ -196,10 +196,6 @@ TEST(EngineOverloadTest, TheSummaryTellsOfTheQueue) {
       timing.waited_slots + timing.waited_blocks + timing.waited_token_budget + timing.waited_tenant_share;
   EXPECT_GE(timing.waited_slots, std::chrono::milliseconds(4)) << "the only one was taken";
   EXPECT_LE(waited, timing.total);
-  const Duration waited = timing.waited_slots + timing.waited_blocks + timing.waited_token_budget +
-                          timing.waited_tenant_share;
-  EXPECT_GE(timing.waited_slots, std::chrono::milliseconds(4)) << "the only one was taken";
-  EXPECT_LE(waited, timing.total);
   EXPECT_EQ(first->Wait().summary->timing.queue_position_on_arrival, 0);
 }
 
@@ -208,7 +204,7 @@ TEST(EngineOverloadTest, CancelsAtEveryMomentLeaveNothingBehind) {
   for (const int depth : {1, 2}) {
     EngineOptions options = MicroOptions();
     options.max_sequences = 5;
-    options.kv_cache_bytes = 5 * (128 << 10) + 30 * 36864;  // 5 rings and 30 blocks
+    options.kv_cache_bytes = 6 * (128 << 10) + 30 * 36864;  // 5 rings, a snapshot and 30 blocks
     options.max_model_len = 600;
     options.max_step_tokens = 70;
     options.pipeline_depth = depth;
