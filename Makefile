@@ -42,6 +42,11 @@ test-cuda: packages-test cuda build/venv/.done  ## run every test on that build:
 bench: packages-build  ## measure kernels and whole steps on this machine: its GPU, or its CPU
 	@scripts/bench.sh
 
+.PHONY: soak
+soak: packages-build  ## keep a server busy with callers of all kinds for ten minutes, and check that nothing creeps
+	@scripts/build.sh cpu yoio-server yoio
+	@scripts/soak.sh
+
 # Python packages that the tests need and the distribution lacks.
 build/venv/.done: tests/requirements.txt | packages-test
 	@echo "-- Python packages for the tests"

@@ -52,27 +52,35 @@ void Outbox::End(absl::Status status, std::optional<SummaryEvent> so_far) {
     end_ = std::move(status);
     so_far_ = std::move(so_far);
     reader = WakeReader();
+    if (reader == nullptr) transport_->EndWaits();
   }
   if (reader != nullptr) reader->Ready();
 }
 
-Outbox::Taken Outbox::Take() {
+bool Outbox::Take(Taken& taken) {
+  taken.events.clear();
   std::shared_ptr<Transport> done;  // dies outside the lock
   MutexLock lock(mutex_);
-  Taken taken{std::exchange(events_, {}), std::exchange(end_, std::nullopt),
-              std::exchange(so_far_, std::nullopt)};
+  taken.events.swap(events_);
+  taken.end = std::exchange(end_, std::nullopt);
+  taken.so_far = std::exchange(so_far_, std::nullopt);
   tokens_ = 0;
   bytes_ = 0;
   if (full_since_) blocked_ += Clock::now() - *full_since_;
   full_since_.reset();
-  if (taken.empty()) reader_busy_ = false;
   if (taken.end) done = std::move(transport_);
-  return taken;
+  reader_busy_ = !taken.empty();
+  return reader_busy_;
 }
 
 bool Outbox::full() const {
   MutexLock lock(mutex_);
   return over_bound();
+}
+
+bool Outbox::empty() const {
+  MutexLock lock(mutex_);
+  return events_.empty() && !end_;
 }
 
 std::optional<TimePoint> Outbox::full_since() const {

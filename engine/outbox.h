@@ -24,6 +24,9 @@ class Transport {
   // from the text pool or from whoever called Submit or Cancel, never with a lock held and never from the
   // engine thread.
   virtual void Ready() = 0;
+  // The stream has ended, but the reader is busy with what came before: from now on that is all it waits for.
+  // Called at most once, before the end can be taken, with a lock held: it must do next to nothing.
+  virtual void EndWaits() {}
 };
 
 // Collects the events of one request. Thread-safe. While the reader is busy, deltas of one choice merge into
@@ -48,15 +51,23 @@ class Outbox {
   // Nothing may be appended after it. A failed request may say how far it came.
   void End(absl::Status status, std::optional<SummaryEvent> so_far = std::nullopt);
 
-  // Everything that is waiting. An empty result re-arms Transport::Ready. The reader calls it after Ready,
-  // and again until it is empty; it holds its own reference to the transport meanwhile. After the end has
-  // been taken every result is empty and Ready is not called again.
-  Taken Take();
+  // Everything that is waiting, in place of what is in `taken`, whose memory the outbox uses next. False when
+  // nothing is, which re-arms Transport::Ready: the next reader may then be at work already, with the same
+  // `taken`. The reader calls it after Ready, and again until it is false; it holds its own reference to the
+  // transport meanwhile. After the end has been taken it is always false and Ready is not called again.
+  bool Take(Taken& taken);
+  Taken Take() {
+    Taken taken;
+    Take(taken);
+    return taken;
+  }
 
   // More than kMaxTokens generated tokens or kMaxBytes bytes (of any event) are waiting: the sequence must
   // not be scheduled. What was already on its way is still taken in: the bound may be passed by a step or
   // two.
   bool full() const;
+  // Nothing waits to be taken.
+  bool empty() const;
   // Since when it has been full without pause, or nullopt.
   std::optional<TimePoint> full_since() const;
   // Total time it has been full.

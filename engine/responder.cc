@@ -49,6 +49,14 @@ bool Responder::full() const {
   return outbox_->full();
 }
 
+bool Responder::idle() const {
+  {
+    MutexLock lock(mutex_);
+    if (task_scheduled_) return false;
+  }
+  return outbox_->empty();
+}
+
 void Responder::Post(Message message, bool last) {
   {
     MutexLock lock(mutex_);
@@ -68,18 +76,18 @@ void Responder::Post(Message message, bool last) {
 }
 
 void Responder::EmptyInbox() {
-  for (std::vector<Message> batch;; batch.clear()) {
+  for (;; batch_.clear()) {
     {
       MutexLock lock(mutex_);
       if (inbox_.empty()) {
         task_scheduled_ = false;
         return;
       }
-      batch.swap(inbox_);
+      batch_.swap(inbox_);
       inbox_tokens_ = 0;
       inbox_scores_ = 0;
     }
-    for (Message& message : batch) {
+    for (Message& message : batch_) {
       std::visit([this](auto& content) { Process(content); }, message);
     }
   }

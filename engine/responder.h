@@ -71,6 +71,8 @@ class Responder : public std::enable_shared_from_this<Responder> {
   // The reader is behind: the sequence must not be scheduled. The inbox is held to the bounds of the outbox,
   // so that a busy text pool slows the engine down as well.
   bool full() const;
+  // The reader has taken everything there was to say.
+  bool idle() const;
   std::optional<TimePoint> full_since() const { return outbox_->full_since(); }
   Duration blocked() const { return outbox_->blocked(); }
 
@@ -114,7 +116,9 @@ class Responder : public std::enable_shared_from_this<Responder> {
   const std::shared_ptr<Outbox> outbox_;
   const std::function<void(int32_t)> on_stop_string_;
 
-  std::vector<Choice> choices_;  // touched by the task alone; tasks follow each other through mutex_
+  // Touched by the task alone; tasks follow each other through mutex_.
+  std::vector<Choice> choices_;
+  std::vector<Message> batch_;  // what it has taken from the inbox
   std::atomic<int32_t> tokens_sent_{0};
 
   mutable Mutex mutex_;

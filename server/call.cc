@@ -45,6 +45,8 @@ CallError Fail(ServingCore& core, grpc::CallbackServerContext& context, const ab
   if (error.retry_after) {
     const auto wait = std::chrono::duration_cast<std::chrono::milliseconds>(*error.retry_after);
     context.AddTrailingMetadata("grpc-retry-pushback-ms", absl::StrCat(wait.count()));
+  } else if (what.accepted) {
+    context.AddTrailingMetadata("grpc-retry-pushback-ms", "-1");  // or gRPC would run a unary call again
   }
   return error;
 }
@@ -123,13 +125,13 @@ absl::Status Call::Start(const v1::ScoreRequest& message, std::shared_ptr<Transp
   return StartAny(message, std::move(transport));
 }
 
-Outbox::Taken Call::Take() {
-  Outbox::Taken taken = outbox_->Take();
+bool Call::Take(Outbox::Taken& taken) {
+  if (!outbox_->Take(taken)) return false;
   for (const Event& event : taken.events) {
     if (const auto* summary = std::get_if<SummaryEvent>(&event)) summary_ = *summary;
   }
   if (taken.so_far) summary_ = taken.so_far;
-  return taken;
+  return true;
 }
 
 void Call::NoteSent(const Event& event) {

@@ -88,8 +88,8 @@ class Call {
   absl::Status Start(const v1::GenerateOnceRequest& message, std::shared_ptr<Transport> transport);
   absl::Status Start(const v1::ScoreRequest& message, std::shared_ptr<Transport> transport);
 
-  // What has come from the engine since the last time.
-  Outbox::Taken Take();
+  // What has come from the engine since the last time, as Outbox::Take.
+  bool Take(Outbox::Taken& taken);
 
   // `event` is about to be sent.
   void NoteSent(const Event& event);

@@ -10,6 +10,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "engine/errors.h"
+#include "server/cut_off.h"
 #include "yoio/v1/inference.pb.h"
 
 namespace yoio {
@@ -26,6 +27,7 @@ class ReadySignal final : public Transport, public std::enable_shared_from_this<
     const auto self = this->shared_from_this();
     reactor_.Pump();
   }
+  void EndWaits() override { reactor_.StartCutOff(); }
 
  private:
   Reactor& reactor_;
@@ -38,7 +40,7 @@ template <typename Response>
 class StreamReactor final : public grpc::ServerWriteReactor<Response> {
  public:
   StreamReactor(ServingCore& core, grpc::CallbackServerContext& context, std::string_view method)
-      : call_(core, context, method) {}
+      : core_(core), context_(context), call_(core, context, method) {}
 
   template <typename Message>
   void Start(const Message& message) {
@@ -52,17 +54,21 @@ class StreamReactor final : public grpc::ServerWriteReactor<Response> {
   void Pump() {
     while (true) {
       if (next_ < messages_.size() && !broken_) return this->StartWrite(&messages_[next_++]);
-      if (end_) return this->Finish(call_.Close(*end_));
+      if (taken_.end) return this->Finish(call_.Close(*taken_.end));
       messages_.clear();
       next_ = 0;
-      Outbox::Taken taken = call_.Take();
-      if (taken.events.empty() && !taken.end) return;
-      for (Event& event : taken.events) {
+      if (!call_.Take(taken_)) return;
+      for (Event& event : taken_.events) {
         if (!broken_) call_.NoteSent(event);
         AppendResponses(std::move(event), call_.view(), messages_);
       }
-      end_ = std::move(taken.end);
+      if (taken_.end) StartCutOff();
     }
+  }
+
+  // The end is known: the client has --stall-timeout to take what is left.
+  void StartCutOff() {
+    if (!cut_off_.started()) cut_off_.Start(context_, core_.stall_timeout);
   }
 
   void OnWriteDone(bool ok) override {
@@ -75,10 +81,13 @@ class StreamReactor final : public grpc::ServerWriteReactor<Response> {
   void OnDone() override { delete this; }
 
  private:
+  ServingCore& core_;
+  grpc::CallbackServerContext& context_;
   Call call_;
-  std::vector<Response> messages_;  // of the last Take; those before next_ have been written
+  CutOff cut_off_;
+  Outbox::Taken taken_;
+  std::vector<Response> messages_;  // of taken_; those before next_ have been written
   size_t next_ = 0;
-  std::optional<absl::Status> end_;
   bool broken_ = false;
 };
 
@@ -105,7 +114,7 @@ class GenerateOnceReactor final : public grpc::ServerUnaryReactor {
  public:
   GenerateOnceReactor(ServingCore& core, grpc::CallbackServerContext& context,
                       v1::GenerateOnceResponse& answer)
-      : call_(core, context, "GenerateOnce"), answer_(answer) {}
+      : core_(core), context_(context), call_(core, context, "GenerateOnce"), answer_(answer) {}
 
   void Start(const v1::GenerateOnceRequest& message) {
     const absl::Status status =
@@ -116,15 +125,22 @@ class GenerateOnceReactor final : public grpc::ServerUnaryReactor {
   // As StreamReactor::Pump; there is nothing to wait for but the end.
   void Pump() {
     while (true) {
-      Outbox::Taken taken = call_.Take();
-      if (taken.events.empty() && !taken.end) return;
-      for (Event& event : taken.events) {
+      if (!call_.Take(taken_)) return;
+      for (Event& event : taken_.events) {
+        if (std::holds_alternative<AcceptedEvent>(event)) call_.NoteSent(event);  // all else goes at the end
         bytes_ += UpperBoundOfBytes(event);
         if (!too_large_) MergeIntoAnswer(std::move(event), call_.view(), answer_);
       }
       CheckSize();
-      if (taken.end) return Finish(call_.Close(too_large_ ? *too_large_ : *taken.end));
+      if (!taken_.end) continue;
+      StartCutOff();
+      return Finish(call_.Close(too_large_ ? *too_large_ : *taken_.end));
     }
+  }
+
+  // As StreamReactor::StartCutOff.
+  void StartCutOff() {
+    if (!cut_off_.started()) cut_off_.Start(context_, core_.stall_timeout);
   }
 
   void OnCancel() override { call_.CancelByClient(); }
@@ -142,7 +158,11 @@ class GenerateOnceReactor final : public grpc::ServerUnaryReactor {
     call_.Cancel(*too_large_);
   }
 
+  ServingCore& core_;
+  grpc::CallbackServerContext& context_;
   Call call_;
+  CutOff cut_off_;
+  Outbox::Taken taken_;
   v1::GenerateOnceResponse& answer_;
   size_t bytes_ = 0;  // an upper bound: the exact size costs a walk over the whole answer
   std::optional<absl::Status> too_large_;

@@ -14,7 +14,7 @@ LADDER = {
     "proto": set(),
     "server": {"proto", "engine", "base"},
     "client": {"proto", "base"},
-    "bench": {"kernels", "engine", "client", "proto", "base", "tests"},
+    "bench": {"kernels", "engine", "server", "client", "proto", "base", "tests"},
     "tests": {"kernels", "engine", "server", "client", "proto", "base"},
 }
 

@@ -20,10 +20,12 @@ class CountingTransport : public Transport {
     if (destroyed_ != nullptr) *destroyed_ = true;
   }
   void Ready() override { ready_.fetch_add(1); }
+  void EndWaits() override { end_waits_.fetch_add(1); }
   int ready() const { return ready_.load(); }
+  int end_waits() const { return end_waits_.load(); }
 
  private:
-  std::atomic<int> ready_{0};
+  std::atomic<int> ready_{0}, end_waits_{0};
   bool* destroyed_;
 };
 
@@ -119,6 +121,40 @@ TEST_F(OutboxTest, EndAloneWakesTheReader) {
   outbox_.End(absl::OkStatus());
   EXPECT_EQ(transport_->ready(), 1);
   EXPECT_THAT(Texts(outbox_.Take()), ElementsAre("end OK"));
+}
+
+TEST_F(OutboxTest, TellsABusyReaderThatTheEndWaits) {
+  outbox_.Append(Delta(0, "a"));
+  EXPECT_EQ(transport_->end_waits(), 0);
+  outbox_.End(absl::OkStatus());
+  EXPECT_EQ(transport_->end_waits(), 1);
+  EXPECT_EQ(transport_->ready(), 1);
+}
+
+TEST_F(OutboxTest, TellsAnIdleReaderOfTheEndByReady) {
+  outbox_.End(absl::OkStatus());
+  EXPECT_EQ(transport_->end_waits(), 0);
+}
+
+TEST_F(OutboxTest, IsEmptyOnceAllWasTaken) {
+  EXPECT_TRUE(outbox_.empty());
+  outbox_.Append(Delta(0, "a"));
+  EXPECT_FALSE(outbox_.empty());
+  Outbox::Taken taken;
+  EXPECT_TRUE(outbox_.Take(taken));
+  EXPECT_TRUE(outbox_.empty());
+  EXPECT_FALSE(outbox_.Take(taken));
+  outbox_.End(absl::OkStatus());
+  EXPECT_FALSE(outbox_.empty());
+}
+
+TEST_F(OutboxTest, TakeReplacesWhatWasTakenBefore) {
+  Outbox::Taken taken;
+  outbox_.Append(Delta(0, "a"));
+  EXPECT_TRUE(outbox_.Take(taken));
+  outbox_.Append(Delta(1, "b"));
+  EXPECT_TRUE(outbox_.Take(taken));
+  EXPECT_THAT(Texts(taken), ElementsAre("delta 1 'b'"));
 }
 
 TEST(OutboxLifeTest, HoldsTheTransportUntilTheEndIsTaken) {

@@ -267,6 +267,19 @@ TEST_F(ResponderTest, IsFullByWhatWaitsInTheInboxOrTheOutbox) {
   EXPECT_GT(responder_->blocked(), Duration::zero());
 }
 
+TEST_F(ResponderTest, IsIdleOnceTheReaderHasEverything) {
+  Start(Options());
+  EXPECT_TRUE(responder_->idle());
+  Say("x");
+  EXPECT_FALSE(responder_->idle());
+  BoundedQueue<bool> reached(1);
+  pool_.Run([&] { reached.Push(true); });
+  reached.Pop();
+  EXPECT_FALSE(responder_->idle());
+  Read();
+  EXPECT_TRUE(responder_->idle());
+}
+
 using ResponderDeathTest = ResponderTest;
 
 TEST_F(ResponderDeathTest, NothingFollowsTheLastCall) {
