@@ -85,6 +85,9 @@ absl::Status Call::Submit(const Message& message, Caller caller, std::shared_ptr
   }
   YOIO_RETURN_IF_ERROR(CheckNothingUnknown(message));
   YOIO_ASSIGN_OR_RETURN(Request request, ToRequest(message, core_.model));
+  if (message.priority() == v1::PRIORITY_UNSPECIFIED) {
+    request.priority = std::min(request.priority, caller.max_priority);
+  }
   if (request.priority > caller.max_priority) {
     return absl::PermissionDeniedError("priority: above the highest that this key allows");
   }

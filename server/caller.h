@@ -18,7 +18,7 @@ namespace yoio {
 struct Caller {
   std::string tenant = "default";
   TenantLimits limits;
-  Priority max_priority = Priority::kHigh;
+  Priority max_priority = Priority::kHigh;  // and that of requests without one, if it is below kNormal
 };
 
 // Thread-safe; never blocks. Outlives every call.

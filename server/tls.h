@@ -36,7 +36,8 @@ struct TlsMaterial {
 absl::StatusOr<TlsMaterial> ReadTls(const TlsFiles& files);
 
 // The identity that servers show, and whom they let in, read again when the files change: new connections get
-// the new certificate, those that are open stay. TLS 1.2 or later. Thread-safe.
+// the new certificate, those that are open stay. TLS 1.2 or later. Not thread-safe, but gRPC may use the
+// credentials on any thread.
 class ServerTls {
  public:
   // Errors as ReadTls. `flag` names the files in log lines. `log` outlives this.
@@ -50,6 +51,7 @@ class ServerTls {
 
   // One server's: tells gRPC of a new certificate once.
   struct Feed {
+    explicit Feed(const Reloaded<TlsMaterial>& material) : source(material) {}
     const Reloaded<TlsMaterial>& source;
     Mutex mutex;
     std::shared_ptr<const TlsMaterial> given ABSL_GUARDED_BY(mutex);
