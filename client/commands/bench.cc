@@ -86,6 +86,7 @@ class BenchCommand : public Command {
   explicit BenchCommand(CLI::App& app) : Command(app) {
     options_.AddTo(app);
     AddCommonOptions(kDataServer, "YOIOCLI_SERVER");
+    AddCredentialOptions();
     app.get_option("--json")->description("Print results as JSON, one run a line");
     app.footer(kFooter);
   }
@@ -96,7 +97,9 @@ class BenchCommand : public Command {
     if (!load.ok()) return WrongUsage(load.status());
     if (!rates.ok()) return WrongUsage(rates.status());
     const InterruptCancels interrupt(cancellation_);
-    Client client(server_);
+    const std::optional<ChannelOptions> channel = Channel();
+    if (!channel) return kUsage;
+    Client client(*channel);
     CallOptions call;
     call.timeout = std::chrono::seconds(10);
     call.cancellation = &cancellation_;
@@ -109,7 +112,7 @@ class BenchCommand : public Command {
     const absl::StatusOr<v1::GetServerInfoResponse> server = client.GetServerInfo(call);
     if (server.ok()) load->max_concurrent_streams = server->limits().max_concurrent_streams();
     const Workload workload(*options);
-    if (!Connect()) return kUnavailable;
+    if (!Connect(*channel)) return kUnavailable;
     if (options_.saturation()) return FindSaturationOf(workload, *load);
     if (!rates->empty()) return Sweep(workload, *load, *rates);
     const LoadResult result = RunOnce(workload, *load);
@@ -123,10 +126,12 @@ class BenchCommand : public Command {
     return kUsage;
   }
 
-  // Opens every connection, so that no request pays for it.
-  bool Connect() {
+  // Opens every connection, so that no request pays for it. Nothing is retried: every failure counts.
+  bool Connect(ChannelOptions channel) {
+    channel.own_connection = true;
+    channel.retries = false;
     for (int i = 0; i < options_.connections(); ++i) {
-      channels_.push_back(OpenChannel({.server = server_, .own_connection = true}));
+      channels_.push_back(OpenChannel(channel));
       channels_.back()->GetState(/*try_to_connect=*/true);
     }
     const auto deadline = std::chrono::system_clock::now() + std::chrono::seconds(10);

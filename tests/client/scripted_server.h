@@ -4,10 +4,13 @@
 
 #include <grpcpp/grpcpp.h>
 
+#include <chrono>
 #include <functional>
 #include <map>
 #include <memory>
 #include <string>
+#include <utility>
+#include <vector>
 
 #include "absl/strings/str_cat.h"
 #include "google/rpc/error_details.pb.h"
@@ -37,9 +40,11 @@ class ScriptedServer : public v1::InferenceService::Service {
   Unary<v1::AbortRequest, v1::AbortResponse> abort;
   std::map<std::string, ::grpc::health::v1::HealthCheckResponse::ServingStatus> health;
 
-  ScriptedServer() : health_service_(*this) {
+  explicit ScriptedServer(
+      std::shared_ptr<grpc::ServerCredentials> credentials = grpc::InsecureServerCredentials())
+      : health_service_(*this) {
     grpc::ServerBuilder builder;
-    builder.AddListeningPort("127.0.0.1:0", grpc::InsecureServerCredentials(), &port_);
+    builder.AddListeningPort("127.0.0.1:0", std::move(credentials), &port_);
     builder.RegisterService(this);
     builder.RegisterService(&health_service_);
     server_ = builder.BuildAndStart();
@@ -47,6 +52,10 @@ class ScriptedServer : public v1::InferenceService::Service {
   ~ScriptedServer() override { server_->Shutdown(std::chrono::system_clock::now()); }
 
   std::string address() const { return absl::StrCat("127.0.0.1:", port_); }
+  int port() const { return port_; }
+
+  // Closes the door, lets what runs end, and returns then.
+  void Drain() { server_->Shutdown(std::chrono::system_clock::now() + std::chrono::seconds(30)); }
 
   grpc::Status Generate(grpc::ServerContext* context, const v1::GenerateRequest* request,
                         grpc::ServerWriter<v1::GenerateResponse>* writer) override {
