@@ -14,6 +14,11 @@ double PerSecond(const std::atomic<int64_t>& count, double seconds) {
   return seconds > 0 ? static_cast<double>(count.load(kRelaxed)) / seconds : 0;
 }
 
+// Whether the server refused the request before it did any work for it.
+bool IsRejected(const std::string& code, const std::string& reason) {
+  return code == "RESOURCE_EXHAUSTED" || reason == "INFEASIBLE";
+}
+
 // Whether the call ended as the injection meant it to.
 bool EndedAsInjected(Injection injection, const RequestOutcome& outcome) {
   switch (injection) {
@@ -103,14 +108,16 @@ void Measurements::Failed(const RequestPlan& plan, const RequestOutcome& outcome
   } else if (cut_off) {
     cut_off_.fetch_add(1, kRelaxed);
   } else {
-    if (absl::IsResourceExhausted(outcome.status)) rejected_.Add(outcome.ended - outcome.due);
-    CountError(outcome.status);
+    const std::string reason = DetailsOf(outcome.status).reason;
+    if (IsRejected(absl::StatusCodeToString(outcome.status.code()), reason)) {
+      rejected_.Add(outcome.ended - outcome.due);
+    }
+    CountError(outcome.status, reason);
   }
 }
 
-void Measurements::CountError(const absl::Status& status) {
+void Measurements::CountError(const absl::Status& status, const std::string& reason) {
   const std::string code = absl::StatusCodeToString(status.code());
-  const std::string reason = DetailsOf(status).reason;
   MutexLock lock(mutex_);
   ErrorCount& error = errors_[{code, reason}];
   if (error.count++ == 0) {
@@ -175,7 +182,6 @@ LoadResult Measurements::Result(TimePoint end) const {
     result.tokens_per_message = static_cast<double>(tokens_) / static_cast<double>(messages_);
   }
   result.rejected_latency = rejected_.Summary();
-  result.rejected = result.rejected_latency.count;
   result.lateness = lateness_.Summary();
   const auto injection = [this](Injection which) {
     const int i = static_cast<int>(which);
@@ -188,6 +194,11 @@ LoadResult Measurements::Result(TimePoint end) const {
   for (const auto& [key, error] : errors_) {
     result.errors.push_back(error);
     result.failed += error.count;
+    if (IsRejected(error.code, error.reason)) {
+      result.rejected += error.count;
+    } else if (error.code == "DEADLINE_EXCEEDED") {
+      result.expired += error.count;
+    }
   }
   return result;
 }

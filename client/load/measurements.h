@@ -70,7 +70,7 @@ class Measurements {
 
   void Completed(const RequestPlan& plan, const RequestOutcome& outcome);
   void Failed(const RequestPlan& plan, const RequestOutcome& outcome);
-  void CountError(const absl::Status& status);
+  void CountError(const absl::Status& status, const std::string& reason);
 
   const std::vector<std::string> class_names_;
   const Targets targets_;

@@ -116,6 +116,7 @@ TEST(MeasurementsTest, FailuresInjectionsAndCutOffsAreApart) {
   EXPECT_EQ(result.cut_off, 1);
   EXPECT_EQ(result.failed, 4);
   EXPECT_EQ(result.rejected, 2);
+  EXPECT_EQ(result.expired, 1);
   EXPECT_EQ(result.rejected_latency.count, 2);
   ASSERT_EQ(result.errors.size(), 3);
   EXPECT_EQ(result.errors[2].code, "RESOURCE_EXHAUSTED");
