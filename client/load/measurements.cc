@@ -14,6 +14,11 @@ double PerSecond(const std::atomic<int64_t>& count, double seconds) {
   return seconds > 0 ? static_cast<double>(count.load(kRelaxed)) / seconds : 0;
 }
 
+// Of the tokens after the first; zero with one token.
+Duration TimePerToken(const RequestOutcome& outcome) {
+  return (outcome.last_token - outcome.first_token) / std::max<int64_t>(outcome.tokens - 1, 1);
+}
+
 // Whether the server refused the request before it did any work for it.
 bool IsRejected(const std::string& code, const std::string& reason) {
   return code == "RESOURCE_EXHAUSTED" || reason == "INFEASIBLE";
@@ -70,12 +75,23 @@ void Measurements::Message(const RequestPlan& plan, TimePoint due, int tokens, T
 
 void Measurements::Ended(const RequestPlan& plan, const RequestOutcome& outcome) {
   all_ended_.fetch_add(1, kRelaxed);
-  if (outcome.status.ok() && InWindow(outcome.ended)) ended_in_window_.fetch_add(1, kRelaxed);
+  if (outcome.status.ok() && InWindow(outcome.ended)) {
+    ended_in_window_.fetch_add(1, kRelaxed);
+    if (IsGood(plan, outcome)) good_.fetch_add(1, kRelaxed);
+  }
   if (outcome.status.ok()) {
     if (InWindow(outcome.due)) Completed(plan, outcome);
   } else {
     Failed(plan, outcome);
   }
+}
+
+bool Measurements::IsGood(const RequestPlan& plan, const RequestOutcome& outcome) const {
+  const auto kept = [](Duration value, const std::optional<Duration>& target) {
+    return !target || value <= *target;
+  };
+  return plan.injection == Injection::kNone && kept(outcome.first_token - outcome.due, targets_.ttft) &&
+         kept(TimePerToken(outcome), targets_.itl) && kept(outcome.ended - outcome.due, targets_.e2e);
 }
 
 void Measurements::Completed(const RequestPlan& plan, const RequestOutcome& outcome) {
@@ -84,18 +100,8 @@ void Measurements::Completed(const RequestPlan& plan, const RequestOutcome& outc
   record.completed.fetch_add(1, kRelaxed);
   injection_completed_[static_cast<int>(plan.injection)].fetch_add(1, kRelaxed);
   if (plan.injection != Injection::kNone) return;
-  const Duration ttft = outcome.first_token - outcome.due;
-  const Duration e2e = outcome.ended - outcome.due;
-  const Duration decode = outcome.last_token - outcome.first_token;
-  const Duration tpot = decode / std::max<int64_t>(outcome.tokens - 1, 1);
-  record.e2e.Add(e2e);
-  if (outcome.tokens > 1) record.tpot.Add(tpot);
-  const auto kept = [](Duration value, const std::optional<Duration>& target) {
-    return !target || value <= *target;
-  };
-  if (kept(ttft, targets_.ttft) && kept(tpot, targets_.itl) && kept(e2e, targets_.e2e)) {
-    good_.fetch_add(1, kRelaxed);
-  }
+  record.e2e.Add(outcome.ended - outcome.due);
+  if (outcome.tokens > 1) record.tpot.Add(TimePerToken(outcome));
 }
 
 void Measurements::Failed(const RequestPlan& plan, const RequestOutcome& outcome) {

@@ -68,6 +68,8 @@ class Measurements {
   };
   using Counter = std::atomic<int64_t>;
 
+  // Whether it kept every target. One with an injection is neither good nor bad.
+  bool IsGood(const RequestPlan& plan, const RequestOutcome& outcome) const;
   void Completed(const RequestPlan& plan, const RequestOutcome& outcome);
   void Failed(const RequestPlan& plan, const RequestOutcome& outcome);
   void CountError(const absl::Status& status, const std::string& reason);

@@ -41,7 +41,8 @@ struct LoadResult {
   uint64_t seed = 0;
 
   double seconds = 0;  // length of the window
-  int64_t sent = 0, completed = 0, good = 0;
+  int64_t sent = 0, completed = 0;
+  int64_t good = 0;          // ended inside the window and kept every target
   int64_t failed = 0;        // in `errors`; neither injected nor cut off
   int64_t rejected = 0;      // among them, refused before any work: RESOURCE_EXHAUSTED, or INFEASIBLE
   int64_t expired = 0;       // among them: other DEADLINE_EXCEEDED

@@ -92,6 +92,8 @@ TEST(MeasurementsTest, GoodputNeedsEveryTarget) {
   feed(201, 10);  // late first token
   feed(50, 30);   // slow tokens
   feed(200, 20);  // late end
+  Feed(measurements, PlanOf(), kStart + milliseconds(9900), milliseconds(100),
+       milliseconds(10));  // ends later
   EXPECT_EQ(measurements.Result(kStart + seconds(10)).good, 1);
 }
 
