@@ -76,6 +76,10 @@ std::shared_ptr<grpc::Channel> OpenChannel(const ChannelOptions& options) {
   arguments.SetInt(GRPC_ARG_KEEPALIVE_TIME_MS, kKeepaliveTimeMs);
   arguments.SetInt(GRPC_ARG_KEEPALIVE_TIMEOUT_MS, kKeepaliveTimeoutMs);
   if (options.own_connection) arguments.SetInt(GRPC_ARG_USE_LOCAL_SUBCHANNEL_POOL, 1);
+  if (options.read_ahead_bytes > 0) {
+    arguments.SetInt(GRPC_ARG_HTTP2_STREAM_LOOKAHEAD_BYTES, options.read_ahead_bytes);
+    arguments.SetInt(GRPC_ARG_HTTP2_BDP_PROBE, 0);  // which would raise it
+  }
 
   const std::string target = Target(options.server);
   const std::shared_ptr<grpc::ChannelCredentials> credentials = Credentials(options.tls);

@@ -22,7 +22,8 @@ struct ChannelOptions {
   bool own_connection = false;  // not shared with other channels of this process to the same server
   bool retries = true;          // as kServiceConfig says; false: every failure reaches the caller
   std::optional<TlsOptions> tls = std::nullopt;  // absent: plaintext
-  std::string api_key = "";                      // sent with every call, in plaintext too; empty: none
+  int read_ahead_bytes = 0;  // what a server may send of a call before it is read; 0: as gRPC sees fit
+  std::string api_key = "";  // sent with every call, in plaintext too; empty: none
 };
 
 // Does not connect yet. Follows kServiceConfig, sends keepalive pings while calls run, and does not use an

@@ -46,17 +46,25 @@ What is measured, for requests that were due after the warm-up:
     several tokens that waited ("tokens each" tells), and counts as one
   time per output token: first to last token by tokens less one, for each
     request
-Requests with an injection are in none of these; throughput counts all that
-arrives inside the window. Percentiles are exact to 0.4 %, mean and maximum
-fully.
+Slow readers have a connection of their own that takes only 1 KiB of a call
+ahead, so that the server feels them. Requests with an injection are in none of
+these; throughput counts all that arrives inside the window. Percentiles are
+exact to 0.4 %, mean and maximum fully.
 
-Exit code 1: some requests failed that were neither injected nor rejected with
-RESOURCE_EXHAUSTED.
+A request that the server refuses before any work (RESOURCE_EXHAUSTED, or
+DEADLINE_EXCEEDED with INFEASIBLE) counts as rejected; it is among the failed
+ones, and the time to its refusal is shown apart.
+
+Exit code 1: some requests failed that were neither injected, nor rejected, nor
+past their --deadline.
 
 Examples:
   yoio bench --concurrency 64 --duration 60 --prompt-tokens 2K --output-tokens 256
   yoio bench --rate 20 --poisson --prompt-tokens 2K:0.5,8K:0.3,128K:0.2
   yoio bench --sweep 1:20:10 --warm-up 5 --target-ttft 0.5 --plot sweep.svg)";
+
+// What the server may send to a slow reader ahead: the messages of about 50 tokens.
+constexpr int kSlowReadAheadBytes = 1024;
 
 // Shows how a run goes on: one line of standard error that renews itself, on a terminal only.
 class ProgressDisplay {
@@ -86,6 +94,7 @@ class BenchCommand : public Command {
   explicit BenchCommand(CLI::App& app) : Command(app) {
     options_.AddTo(app);
     AddCommonOptions(kDataServer, "YOIOCLI_SERVER");
+    AddCredentialOptions();
     app.get_option("--json")->description("Print results as JSON, one run a line");
     app.footer(kFooter);
   }
@@ -96,7 +105,9 @@ class BenchCommand : public Command {
     if (!load.ok()) return WrongUsage(load.status());
     if (!rates.ok()) return WrongUsage(rates.status());
     const InterruptCancels interrupt(cancellation_);
-    Client client(server_);
+    const std::optional<ChannelOptions> channel = Channel();
+    if (!channel) return kUsage;
+    Client client(*channel);
     CallOptions call;
     call.timeout = std::chrono::seconds(10);
     call.cancellation = &cancellation_;
@@ -109,7 +120,8 @@ class BenchCommand : public Command {
     const absl::StatusOr<v1::GetServerInfoResponse> server = client.GetServerInfo(call);
     if (server.ok()) load->max_concurrent_streams = server->limits().max_concurrent_streams();
     const Workload workload(*options);
-    if (!Connect()) return kUnavailable;
+    const bool slow_readers = options->injections[static_cast<int>(Injection::kSlowReader)] > 0;
+    if (!Connect(*channel, slow_readers)) return kUnavailable;
     if (options_.saturation()) return FindSaturationOf(workload, *load);
     if (!rates->empty()) return Sweep(workload, *load, *rates);
     const LoadResult result = RunOnce(workload, *load);
@@ -123,15 +135,21 @@ class BenchCommand : public Command {
     return kUsage;
   }
 
-  // Opens every connection, so that no request pays for it.
-  bool Connect() {
-    for (int i = 0; i < options_.connections(); ++i) {
-      channels_.push_back(OpenChannel({.server = server_, .own_connection = true}));
-      channels_.back()->GetState(/*try_to_connect=*/true);
+  // Opens every connection, so that no request pays for it. Nothing is retried: every failure counts.
+  bool Connect(ChannelOptions channel, bool slow_readers) {
+    channel.own_connection = true;
+    channel.retries = false;
+    for (int i = 0; i < options_.connections(); ++i) channels_.in_turn.push_back(OpenChannel(channel));
+    std::vector<std::shared_ptr<grpc::Channel>> all = channels_.in_turn;
+    if (slow_readers) {
+      channel.read_ahead_bytes = kSlowReadAheadBytes;
+      channels_.slow_readers = OpenChannel(channel);
+      all.push_back(channels_.slow_readers);
     }
+    for (const auto& opened : all) opened->GetState(/*try_to_connect=*/true);
     const auto deadline = std::chrono::system_clock::now() + std::chrono::seconds(10);
-    for (const auto& channel : channels_) {
-      if (channel->WaitForConnected(deadline)) continue;
+    for (const auto& opened : all) {
+      if (opened->WaitForConnected(deadline)) continue;
       PrintError(absl::StrCat("no connection to ", server_, " within 10 s"),
                  "Try fewer --connections, or another server.");
       return false;
@@ -193,12 +211,13 @@ class BenchCommand : public Command {
 
   int ExitCodeOf(const LoadResult& result) const {
     if (cancellation_.cancelled()) return kInterrupted;
-    return result.failed > result.rejected ? kFailed : kDone;
+    const int64_t meant = result.rejected + (options_.has_deadline() ? result.expired : 0);
+    return result.failed > meant ? kFailed : kDone;
   }
 
   BenchOptions options_;
   Cancellation cancellation_;
-  std::vector<std::shared_ptr<grpc::Channel>> channels_;
+  LoadChannels channels_;
 };
 
 }  // namespace

@@ -61,8 +61,7 @@ void BenchOptions::AddLoadOptions(CLI::App& app) {
   add("--ramp", ramp_, "FROM:TO:SECONDS", "Open loop: a rate that changes, then stays");
   app.add_flag("--poisson", poisson_, "Open loop: random gaps; else even ones")->group("Load");
   add("--sweep", sweep_, "R1,R2,... or FROM:TO:STEPS", "One open-loop run at each of these rates");
-  app.add_flag("--saturation", saturation_,
-               "Find the highest rate that is still answered at that rate, in six runs of --duration")
+  app.add_flag("--saturation", saturation_, "Find the highest rate that answers keep up with, in six runs")
       ->group("Load");
   add("--requests", requests_, "COUNT", "End after this many; those of the warm-up do not count")
       ->check(CLI::PositiveNumber.description(""));

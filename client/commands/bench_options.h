@@ -27,6 +27,7 @@ class BenchOptions {
   // The rates to run one after another; empty without --sweep.
   absl::StatusOr<std::vector<double>> SweepRates() const;
   bool saturation() const { return saturation_; }
+  bool has_deadline() const { return deadline_.has_value(); }
   bool poisson() const { return poisson_; }
   int connections() const { return connections_; }
   const std::string& plot() const { return plot_; }

@@ -69,8 +69,9 @@ std::string ResultTable(const LoadResult& result) {
                         result.seed);
   absl::StrAppendFormat(&out, "%-22s %.1f s; at most %d requests at a time\n", "measured", result.seconds,
                         result.peak_live);
-  absl::StrAppendFormat(&out, "%-22s %d sent, %d completed, %d failed, %d cut off\n", "requests", result.sent,
-                        result.completed, result.failed, result.cut_off);
+  absl::StrAppendFormat(
+      &out, "%-22s %d sent, %d completed, %d failed (%d rejected, %d expired), %d cut off\n", "requests",
+      result.sent, result.completed, result.failed, result.rejected, result.expired, result.cut_off);
   AddInjection(out, "cancelled on purpose", "cancelled", result.cancels);
   AddInjection(out, "short deadlines", "expired", result.expiries);
   AddInjection(out, "slow readers", "ended by the server", result.slow_readers);
@@ -107,7 +108,10 @@ std::string ResultJson(const LoadResult& result) {
   json.Field("concurrency", result.concurrency).Field("connections", result.connections);
   json.Field("seed", absl::StrCat(result.seed)).Field("seconds", result.seconds);
   json.Field("sent", result.sent).Field("completed", result.completed).Field("failed", result.failed);
-  json.Field("rejected", result.rejected).Field("cut_off", result.cut_off).Field("good", result.good);
+  json.Field("rejected", result.rejected)
+      .Field("expired", result.expired)
+      .Field("cut_off", result.cut_off)
+      .Field("good", result.good);
   json.Field("wrong_length", result.wrong_length).Field("peak_live", result.peak_live);
   json.Field("completed_per_second", result.completed_per_second);
   json.Field("prompt_tokens_per_second", result.prompt_tokens_per_second);

@@ -14,6 +14,16 @@ double PerSecond(const std::atomic<int64_t>& count, double seconds) {
   return seconds > 0 ? static_cast<double>(count.load(kRelaxed)) / seconds : 0;
 }
 
+// Of the tokens after the first; zero with one token.
+Duration TimePerToken(const RequestOutcome& outcome) {
+  return (outcome.last_token - outcome.first_token) / std::max<int64_t>(outcome.tokens - 1, 1);
+}
+
+// Whether the server refused the request before it did any work for it.
+bool IsRejected(const std::string& code, const std::string& reason) {
+  return code == "RESOURCE_EXHAUSTED" || reason == "INFEASIBLE";
+}
+
 // Whether the call ended as the injection meant it to.
 bool EndedAsInjected(Injection injection, const RequestOutcome& outcome) {
   switch (injection) {
@@ -65,12 +75,23 @@ void Measurements::Message(const RequestPlan& plan, TimePoint due, int tokens, T
 
 void Measurements::Ended(const RequestPlan& plan, const RequestOutcome& outcome) {
   all_ended_.fetch_add(1, kRelaxed);
-  if (outcome.status.ok() && InWindow(outcome.ended)) ended_in_window_.fetch_add(1, kRelaxed);
+  if (outcome.status.ok() && InWindow(outcome.ended)) {
+    ended_in_window_.fetch_add(1, kRelaxed);
+    if (IsGood(plan, outcome)) good_.fetch_add(1, kRelaxed);
+  }
   if (outcome.status.ok()) {
     if (InWindow(outcome.due)) Completed(plan, outcome);
   } else {
     Failed(plan, outcome);
   }
+}
+
+bool Measurements::IsGood(const RequestPlan& plan, const RequestOutcome& outcome) const {
+  const auto kept = [](Duration value, const std::optional<Duration>& target) {
+    return !target || value <= *target;
+  };
+  return plan.injection == Injection::kNone && kept(outcome.first_token - outcome.due, targets_.ttft) &&
+         kept(TimePerToken(outcome), targets_.itl) && kept(outcome.ended - outcome.due, targets_.e2e);
 }
 
 void Measurements::Completed(const RequestPlan& plan, const RequestOutcome& outcome) {
@@ -79,18 +100,8 @@ void Measurements::Completed(const RequestPlan& plan, const RequestOutcome& outc
   record.completed.fetch_add(1, kRelaxed);
   injection_completed_[static_cast<int>(plan.injection)].fetch_add(1, kRelaxed);
   if (plan.injection != Injection::kNone) return;
-  const Duration ttft = outcome.first_token - outcome.due;
-  const Duration e2e = outcome.ended - outcome.due;
-  const Duration decode = outcome.last_token - outcome.first_token;
-  const Duration tpot = decode / std::max<int64_t>(outcome.tokens - 1, 1);
-  record.e2e.Add(e2e);
-  if (outcome.tokens > 1) record.tpot.Add(tpot);
-  const auto kept = [](Duration value, const std::optional<Duration>& target) {
-    return !target || value <= *target;
-  };
-  if (kept(ttft, targets_.ttft) && kept(tpot, targets_.itl) && kept(e2e, targets_.e2e)) {
-    good_.fetch_add(1, kRelaxed);
-  }
+  record.e2e.Add(outcome.ended - outcome.due);
+  if (outcome.tokens > 1) record.tpot.Add(TimePerToken(outcome));
 }
 
 void Measurements::Failed(const RequestPlan& plan, const RequestOutcome& outcome) {
@@ -103,14 +114,16 @@ void Measurements::Failed(const RequestPlan& plan, const RequestOutcome& outcome
   } else if (cut_off) {
     cut_off_.fetch_add(1, kRelaxed);
   } else {
-    if (absl::IsResourceExhausted(outcome.status)) rejected_.Add(outcome.ended - outcome.due);
-    CountError(outcome.status);
+    const std::string reason = DetailsOf(outcome.status).reason;
+    if (IsRejected(absl::StatusCodeToString(outcome.status.code()), reason)) {
+      rejected_.Add(outcome.ended - outcome.due);
+    }
+    CountError(outcome.status, reason);
   }
 }
 
-void Measurements::CountError(const absl::Status& status) {
+void Measurements::CountError(const absl::Status& status, const std::string& reason) {
   const std::string code = absl::StatusCodeToString(status.code());
-  const std::string reason = DetailsOf(status).reason;
   MutexLock lock(mutex_);
   ErrorCount& error = errors_[{code, reason}];
   if (error.count++ == 0) {
@@ -175,7 +188,6 @@ LoadResult Measurements::Result(TimePoint end) const {
     result.tokens_per_message = static_cast<double>(tokens_) / static_cast<double>(messages_);
   }
   result.rejected_latency = rejected_.Summary();
-  result.rejected = result.rejected_latency.count;
   result.lateness = lateness_.Summary();
   const auto injection = [this](Injection which) {
     const int i = static_cast<int>(which);
@@ -188,6 +200,11 @@ LoadResult Measurements::Result(TimePoint end) const {
   for (const auto& [key, error] : errors_) {
     result.errors.push_back(error);
     result.failed += error.count;
+    if (IsRejected(error.code, error.reason)) {
+      result.rejected += error.count;
+    } else if (error.code == "DEADLINE_EXCEEDED") {
+      result.expired += error.count;
+    }
   }
   return result;
 }

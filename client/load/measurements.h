@@ -68,9 +68,11 @@ class Measurements {
   };
   using Counter = std::atomic<int64_t>;
 
+  // Whether it kept every target. One with an injection is neither good nor bad.
+  bool IsGood(const RequestPlan& plan, const RequestOutcome& outcome) const;
   void Completed(const RequestPlan& plan, const RequestOutcome& outcome);
   void Failed(const RequestPlan& plan, const RequestOutcome& outcome);
-  void CountError(const absl::Status& status);
+  void CountError(const absl::Status& status, const std::string& reason);
 
   const std::vector<std::string> class_names_;
   const Targets targets_;

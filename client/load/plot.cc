@@ -23,6 +23,7 @@ constexpr char kStyle[] = R"(<style>
   .grid { stroke: #e3e3e3; }
   .frame { stroke: #888888; fill: none; }
   .line { fill: none; stroke-width: 2; }
+  .dot { stroke-width: 3; }
   .dashed { stroke-dasharray: 6 4; }
   .s0 { stroke: #0b62a4; } .s1 { stroke: #5aa9e0; } .s2 { stroke: #b5430a; }
   .s3 { stroke: #ee9a4d; } .s4 { stroke: #2b7a3f; } .s5 { stroke: #777777; }
@@ -51,7 +52,7 @@ void AddLine(std::string& svg, double x1, double y1, double x2, double y2, const
                         y1, x2, y2, style);
 }
 
-std::string StyleOf(const Series& series, size_t index) {
+std::string LineStyle(const Series& series, size_t index) {
   return absl::StrCat("line s", index, series.dashed ? " dashed" : "");
 }
 
@@ -71,8 +72,8 @@ class Drawing {
     double legend_x = kLeft;
     for (size_t i = 0; i < chart_.series.size(); ++i) {
       const Series& series = chart_.series[i];
-      AddCurve(svg, series, StyleOf(series, i));
-      AddLine(svg, legend_x, top_ - 16, legend_x + 22, top_ - 16, StyleOf(series, i));
+      AddCurve(svg, series, i);
+      AddLine(svg, legend_x, top_ - 16, legend_x + 22, top_ - 16, LineStyle(series, i));
       AddText(svg, legend_x + 28, top_ - 12, "start", "legend", series.name);
       legend_x += 50 + 7.2 * static_cast<double>(series.name.size());
     }
@@ -106,15 +107,15 @@ class Drawing {
     AddText(svg, (kLeft + kWidth - kRight) / 2, bottom_ + 40, "middle", "label", chart_.x_label);
   }
 
-  void AddCurve(std::string& svg, const Series& series, const std::string& style) const {
+  void AddCurve(std::string& svg, const Series& series, size_t index) const {
     std::string path;
     for (const auto& [x, y] : series.points) {
       if ((chart_.log_x && x <= 0) || (chart_.log_y && y <= 0)) continue;
       absl::StrAppendFormat(&path, "%s%.1f,%.1f", path.empty() ? "" : " ", X(x), Y(y));
-      absl::StrAppendFormat(&svg, "<circle cx=\"%.1f\" cy=\"%.1f\" r=\"2.5\" class=\"%s\"/>\n", X(x), Y(y),
-                            style);
+      absl::StrAppendFormat(&svg, "<circle cx=\"%.1f\" cy=\"%.1f\" r=\"1.5\" class=\"dot s%d\"/>\n", X(x),
+                            Y(y), index);
     }
-    absl::StrAppend(&svg, "<polyline points=\"", path, "\" class=\"", style, "\"/>\n");
+    absl::StrAppend(&svg, "<polyline points=\"", path, "\" class=\"", LineStyle(series, index), "\"/>\n");
   }
 
   const Chart& chart_;

@@ -41,9 +41,11 @@ struct LoadResult {
   uint64_t seed = 0;
 
   double seconds = 0;  // length of the window
-  int64_t sent = 0, completed = 0, good = 0;
+  int64_t sent = 0, completed = 0;
+  int64_t good = 0;          // ended inside the window and kept every target
   int64_t failed = 0;        // in `errors`; neither injected nor cut off
-  int64_t rejected = 0;      // among them: RESOURCE_EXHAUSTED
+  int64_t rejected = 0;      // among them, refused before any work: RESOURCE_EXHAUSTED, or INFEASIBLE
+  int64_t expired = 0;       // among them: other DEADLINE_EXCEEDED
   int64_t cut_off = 0;       // ended by the end of the run
   int64_t wrong_length = 0;  // completed, with another number of tokens than was asked for
   int64_t peak_live = 0;     // most requests at the same time
@@ -54,7 +56,7 @@ struct LoadResult {
 
   ClassResult all;
   std::vector<ClassResult> classes;  // more than one when lengths come from a list
-  Percentiles rejected_latency;      // from due to RESOURCE_EXHAUSTED
+  Percentiles rejected_latency;      // from due to the refusal
   std::vector<ErrorCount> errors;
   InjectionCount cancels, expiries, slow_readers;
 

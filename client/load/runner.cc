@@ -32,15 +32,15 @@ TimePoint WindowEnd(const LoadOptions& options, TimePoint start) {
 
 }  // namespace
 
-Runner::Runner(const std::vector<std::shared_ptr<grpc::Channel>>& channels, const Workload& workload,
-               LoadOptions options)
+Runner::Runner(const LoadChannels& channels, const Workload& workload, LoadOptions options)
     : workload_(workload),
       options_(std::move(options)),
       start_(Clock::now()),
       measurements_(workload.ClassNames(), options_.targets, start_ + options_.warm_up,
                     WindowEnd(options_, start_)),
       request_(options_.request) {
-  for (const auto& channel : channels) stubs_.push_back(v1::InferenceService::NewStub(channel));
+  for (const auto& channel : channels.in_turn) stubs_.push_back(v1::InferenceService::NewStub(channel));
+  if (channels.slow_readers) slow_readers_stub_ = v1::InferenceService::NewStub(channels.slow_readers);
   if (options_.rate) arrivals_.emplace(*options_.rate, workload.options().seed);
 }
 
@@ -76,7 +76,7 @@ bool Runner::SendNext(int64_t index) {
   if (!after) due = Clock::now();
   if (due >= end) return false;
   if (due >= start_ + options_.warm_up) ++measured_;
-  TakeStream().Start(*stubs_[index % stubs_.size()], request_, plan, due);
+  TakeStream().Start(StubFor(plan), request_, plan, due);
   return true;
 }
 
@@ -107,6 +107,11 @@ void Runner::Prepare(const RequestPlan& plan) {
   } else {
     request_.clear_priority();
   }
+}
+
+v1::InferenceService::Stub& Runner::StubFor(const RequestPlan& plan) const {
+  if (plan.injection == Injection::kSlowReader && slow_readers_stub_) return *slow_readers_stub_;
+  return *stubs_[plan.index % stubs_.size()];
 }
 
 Stream& Runner::TakeStream() {

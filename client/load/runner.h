@@ -41,12 +41,17 @@ struct LoadOptions {
   v1::GenerateRequest request;  // what all requests have, less prompt and output length
 };
 
+// The connections of a run.
+struct LoadChannels {
+  std::vector<std::shared_ptr<grpc::Channel>> in_turn;  // at least one
+  std::shared_ptr<grpc::Channel> slow_readers;          // null: theirs are those of the others
+};
+
 // One run. Owned by the caller; used once.
 class Runner : private Stream::Owner {
  public:
-  // Channels are used in turn. `workload` is not owned and outlives it.
-  Runner(const std::vector<std::shared_ptr<grpc::Channel>>& channels, const Workload& workload,
-         LoadOptions options);
+  // `workload` is not owned and outlives it.
+  Runner(const LoadChannels& channels, const Workload& workload, LoadOptions options);
   ~Runner() override;
 
   // Called once a second on the thread that called Run, with the time since the start.
@@ -66,6 +71,7 @@ class Runner : private Stream::Owner {
   bool AwaitTime(TimePoint due) ABSL_LOCKS_EXCLUDED(mutex_);
   bool AwaitPlace() ABSL_LOCKS_EXCLUDED(mutex_);
   void Prepare(const RequestPlan& plan);
+  v1::InferenceService::Stub& StubFor(const RequestPlan& plan) const;
   Stream& TakeStream() ABSL_LOCKS_EXCLUDED(mutex_);
   void Ended(Stream& stream) override;
 
@@ -80,6 +86,7 @@ class Runner : private Stream::Owner {
   const TimePoint start_;
   Measurements measurements_;
   std::vector<std::unique_ptr<v1::InferenceService::Stub>> stubs_;
+  std::unique_ptr<v1::InferenceService::Stub> slow_readers_stub_;  // may be null
 
   // Of the sending thread.
   std::optional<Arrivals> arrivals_;

@@ -92,6 +92,8 @@ TEST(MeasurementsTest, GoodputNeedsEveryTarget) {
   feed(201, 10);  // late first token
   feed(50, 30);   // slow tokens
   feed(200, 20);  // late end
+  Feed(measurements, PlanOf(), kStart + milliseconds(9900), milliseconds(100),
+       milliseconds(10));  // ends later
   EXPECT_EQ(measurements.Result(kStart + seconds(10)).good, 1);
 }
 
@@ -116,6 +118,7 @@ TEST(MeasurementsTest, FailuresInjectionsAndCutOffsAreApart) {
   EXPECT_EQ(result.cut_off, 1);
   EXPECT_EQ(result.failed, 4);
   EXPECT_EQ(result.rejected, 2);
+  EXPECT_EQ(result.expired, 1);
   EXPECT_EQ(result.rejected_latency.count, 2);
   ASSERT_EQ(result.errors.size(), 3);
   EXPECT_EQ(result.errors[2].code, "RESOURCE_EXHAUSTED");

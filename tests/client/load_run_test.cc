@@ -79,10 +79,12 @@ class LoadRunTest : public testing::Test {
 
   LoadResult Run() {
     const Workload workload(workload_);
-    std::vector<std::shared_ptr<grpc::Channel>> channels;
+    LoadChannels channels;
     for (int i = 0; i < 2; ++i) {
-      channels.push_back(OpenChannel({.server = server_.address(), .own_connection = true}));
+      channels.in_turn.push_back(OpenChannel({.server = server_.address(), .own_connection = true}));
     }
+    channels.slow_readers =
+        OpenChannel({.server = server_.address(), .own_connection = true, .read_ahead_bytes = 1024});
     Runner runner(channels, workload, load_);
     return runner.Run(cancellation_, [](Duration, const auto&, int64_t) {});
   }
