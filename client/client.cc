@@ -5,7 +5,6 @@
 #include <chrono>
 #include <utility>
 
-#include "client/channel.h"
 #include "client/error_details.h"
 
 namespace yoio {
@@ -60,7 +59,9 @@ absl::Status Stream(Call& call, std::unique_ptr<grpc::ClientReader<Response>> re
 
 using Stub = v1::InferenceService::Stub;
 
-Client::Client(const std::string& server) : stub_(v1::InferenceService::NewStub(OpenChannel({server}))) {}
+Client::Client(const std::string& server) : Client(ChannelOptions{server}) {}
+
+Client::Client(const ChannelOptions& options) : stub_(v1::InferenceService::NewStub(OpenChannel(options))) {}
 
 absl::Status Client::Generate(const v1::GenerateRequest& request, GenerateCallback on_event,
                               const CallOptions& options) {

@@ -11,6 +11,7 @@
 #include "absl/status/statusor.h"
 #include "base/clock.h"
 #include "client/cancellation.h"
+#include "client/channel.h"
 #include "grpc/health/v1/health.grpc.pb.h"
 #include "yoio/v1/inference.grpc.pb.h"
 
@@ -26,17 +27,18 @@ struct CallOptions {
   Cancellation* cancellation = nullptr;
 };
 
-// Talks to the data listener of one server, in plaintext. Thread-safe: calls may run at the same time from
-// any threads, and share one connection. Every call blocks until it has ended. Owned by the caller.
+// Talks to the data listener of a server, or to those of all servers behind one name in turn. Thread-safe:
+// calls may run at the same time from any threads, and share one connection to each server. Every call blocks
+// until it has ended. Owned by the caller.
 //
-// The connection is made by the first call and made again when it was lost; a call never waits for a server
-// that does not answer, but fails with UNAVAILABLE. Nothing is retried. An error status carries what
-// DetailsOf (client/error_details.h) reads.
+// Connections are made by the first call and made again when they were lost. A call that fails before
+// `accepted` with one of the codes of client/service_config.h is tried again as that says; after `accepted`
+// nothing is. An error status carries what DetailsOf (client/error_details.h) reads.
 class Client {
  public:
-  // `server` is HOST:PORT, or any other name that gRPC resolves. Does not connect yet. An HTTP proxy named in
-  // the environment is not used.
+  // Do not connect yet. `server` is ChannelOptions::server, without TLS or an API key.
   explicit Client(const std::string& server);
+  explicit Client(const ChannelOptions& options);
 
   // Called once for each event, in order, on the thread that called. Returning false cancels the call.
   using GenerateCallback = absl::FunctionRef<bool(const v1::GenerateResponse&)>;
@@ -68,8 +70,8 @@ class Client {
 };
 
 // Asks the health listener of a server, a port of its own, how `service` is: "" and
-// "yoio.v1.InferenceService" are readiness, "liveness" is the engine's heartbeat. Blocks. NOT_FOUND for a
-// service that it does not know. Thread-safe.
+// "yoio.v1.InferenceService" are readiness, "liveness" is the engine's heartbeat. In plaintext, without a
+// key, never retried. Blocks. NOT_FOUND for a service that it does not know. Thread-safe.
 absl::StatusOr<::grpc::health::v1::HealthCheckResponse> CheckHealth(const std::string& server,
                                                                     const std::string& service,
                                                                     const CallOptions& options = {});

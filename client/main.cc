@@ -1,4 +1,6 @@
 // `yoio`: the command-line client of a yoio server.
+#include <stdlib.h>
+
 #include <CLI/CLI.hpp>
 #include <memory>
 #include <string>
@@ -22,7 +24,10 @@ line or an input file is wrong; 3 no server answers, or it is not ready;
 130 interrupted. Every error is two lines on standard error: what happened,
 what to do.
 
-Environment: YOIOCLI_SERVER and YOIOCLI_HEALTH_SERVER stand in for --server.)";
+Environment: YOIOCLI_SERVER and YOIOCLI_HEALTH_SERVER stand in for --server,
+YOIOCLI_TLS, YOIOCLI_TLS_CA, YOIOCLI_TLS_CERT, YOIOCLI_TLS_KEY and
+YOIOCLI_API_KEY_FILE for the options of those names. An API key is named by its
+file and never given on the command line, where others could read it.)";
 
 std::vector<std::unique_ptr<Command>> MakeCommands(CLI::App& program) {
   std::vector<std::unique_ptr<Command>> commands;
@@ -72,4 +77,7 @@ int Main(int argc, char** argv) {
 }  // namespace
 }  // namespace yoio
 
-int main(int argc, char** argv) { return yoio::Main(argc, argv); }
+int main(int argc, char** argv) {
+  setenv("GRPC_VERBOSITY", "NONE", 0);  // errors are two lines: gRPC's own would come before them
+  return yoio::Main(argc, argv);
+}

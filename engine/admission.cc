@@ -105,6 +105,18 @@ absl::Status CheckTokenizer(const Request& request, const ModelInfo& model) {
   return absl::OkStatus();
 }
 
+absl::Status CheckTimes(const Request& request) {
+  const auto positive = [](const char* field, const std::optional<Duration>& duration) {
+    if (!duration.has_value() || *duration > Duration::zero()) return absl::OkStatus();
+    return absl::InvalidArgumentError(absl::StrCat(field, " must be above 0"));
+  };
+  YOIO_RETURN_IF_ERROR(positive("time_budget", request.time_budget));
+  const LatencyTargets& targets = request.targets;
+  YOIO_RETURN_IF_ERROR(positive("latency_targets.time_to_first_token", targets.time_to_first_token));
+  YOIO_RETURN_IF_ERROR(positive("latency_targets.time_per_output_token", targets.time_per_output_token));
+  return positive("latency_targets.total", targets.total);
+}
+
 absl::Status TooLong(std::string_view message) {
   return WithReason(absl::StatusCode::kInvalidArgument, kReasonPromptTooLong, message);
 }
@@ -128,9 +140,8 @@ absl::Status CheckRequest(const Request& request, const ModelInfo& model, const 
   YOIO_RETURN_IF_ERROR(CheckSampling(request, model, limits));
   YOIO_RETURN_IF_ERROR(CheckStops(request, model, limits));
   YOIO_RETURN_IF_ERROR(InRange<int32_t>("n", request.n, 1, std::min(limits.max_n, limits.max_sequences)));
-  if (request.time_budget.has_value() && *request.time_budget <= Duration::zero()) {
-    return absl::InvalidArgumentError("time_budget must be above 0");
-  }
+  YOIO_RETURN_IF_ERROR(CheckTimes(request));
+  YOIO_RETURN_IF_ERROR(AtMost("cache.salt", request.cache.salt.size(), limits.max_cache_salt_bytes, "bytes"));
   return InRange<int32_t>("top_logprobs", request.logprobs.top_n, 0,
                           std::min(limits.max_top_logprobs, model.vocab_size));
 }
@@ -183,6 +194,12 @@ void Resolve(const Request& request, std::vector<int32_t> prompt, const ModelInf
   group.max_tokens =
       request.score_only ? 0 : request.max_tokens.value_or(std::min(model.default_max_tokens, room));
   group.min_tokens = std::min(request.stop.min_tokens, group.max_tokens);
+
+  group.tenant = request.tenant;
+  group.tenant_limits = request.tenant_limits;
+  group.priority = request.priority;
+  group.arrival = request.arrival;
+  group.cache = request.cache;
 }
 
 }  // namespace yoio

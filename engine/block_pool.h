@@ -9,6 +9,16 @@ namespace yoio {
 
 class BlockPool;
 
+// Keeps blocks beyond their use, and learns when somebody else uses one of them. Not to be called back.
+class BlockKeeper {
+ public:
+  virtual void OnShared(int32_t id) = 0;  // the block has a second holder now
+  virtual void OnAlone(int32_t id) = 0;   // the keeper is its only holder again
+
+ protected:
+  ~BlockKeeper() = default;
+};
+
 // A share in one block. Copying takes another share; the last share to go returns the block to its pool.
 // Engine thread only. The pool outlives it.
 class Block {
@@ -42,13 +52,27 @@ class BlockPool {
   int32_t total() const { return static_cast<int32_t>(counts_.size()); }
   int32_t free() const { return static_cast<int32_t>(free_.size()); }
 
+  // Shares in a block.
+  int32_t holders(int32_t id) const { return counts_[id]; }
+
   // free() must not be 0.
   Block Take();
+
+  // The keeper's share in a block that somebody holds. Each block is kept once, all of them by one keeper,
+  // which outlives what it keeps.
+  Block Keep(const Block& block, BlockKeeper* keeper);
+  // Ends that.
+  void LetGo(Block kept);
 
  private:
   friend class Block;
 
+  void Join(int32_t id);
+  void Leave(int32_t id);
+
+  BlockKeeper* keeper_ = nullptr;
   std::vector<int32_t> counts_;  // holders of each block
+  std::vector<uint8_t> kept_;    // whether the keeper is one of them
   std::vector<int32_t> free_;    // ids, used as a stack
 };
 

@@ -45,10 +45,16 @@ ModelInfo Describe(const EngineOptions& options, const ModelConfig& config, cons
           .default_max_tokens = options.default_max_tokens};
 }
 
+Duration TokenGap(const EngineOptions& options, kernels::DeviceKind kind) {
+  if (options.max_token_gap > Duration::zero()) return options.max_token_gap;
+  return std::chrono::milliseconds(kind == kernels::DeviceKind::kCpu ? 100 : 20);
+}
+
 absl::StatusOr<std::unique_ptr<Engine>> Build(const EngineOptions& options, Node node) {
   EngineParts parts;
   parts.options = options;
   parts.node = std::make_unique<Node>(std::move(node));
+  parts.options.max_token_gap = TokenGap(options, parts.node->devices.kind());
   const ModelConfig& config = *parts.node->config;
   YOIO_ASSIGN_OR_RETURN(const SamplingParams defaults, ReadSamplingDefaults(options.model_dir));
   YOIO_ASSIGN_OR_RETURN(parts.tokenizer, LoadTokenizer(options, config));
@@ -61,12 +67,20 @@ absl::StatusOr<std::unique_ptr<Engine>> Build(const EngineOptions& options, Node
   parts.limits = {.max_request_bytes = options.max_request_bytes,
                   .max_sequences = options.max_sequences,
                   .max_step_tokens = sizing.limits.max_step_tokens,
-                  .max_request_time = options.max_request_time};
+                  .max_request_time = options.max_request_time,
+                  .max_queued_requests = options.max_queued_requests,
+                  .max_queued_tokens = options.max_queued_tokens,
+                  .tenant = options.tenant_limits,
+                  .max_token_gap = parts.options.max_token_gap};
   parts.scheduler = {.block_tokens = kernels::kBlockTokens,
                      .num_blocks = sizing.cache.num_blocks,
                      .max_sequences = options.max_sequences,
                      .max_step_tokens = sizing.limits.max_step_tokens,
                      .max_output_rows = sizing.limits.max_output_rows,
+                     .prefix_cache = sizing.prefix_cache,
+                     .num_snapshots = sizing.cache.num_snapshots,
+                     .ring_tokens = sizing.cache.ring_tokens,
+                     .replay_tokens = sizing.replay_tokens,
                      .host_blocks = sizing.cache.host_blocks,
                      .host_rings = sizing.cache.host_rings};
   return std::make_unique<EngineImpl>(std::move(parts));

@@ -55,7 +55,9 @@ struct EngineOptions {
   int32_t max_queued_requests = 1024;
   int64_t max_queued_tokens = int64_t{16} << 20;  // prompt tokens of those
   TenantLimits tenant_limits;                     // of tenants that bring none of their own
-  int pipeline_depth = 0;                         // steps in flight; 0: 1 on CPU, 2 on CUDA
+  // After the start; from then on a request whose deadline cannot be met is refused.
+  Duration prediction_delay = std::chrono::minutes(1);
+  int pipeline_depth = 0;  // steps in flight; 0: 1 on CPU, 2 on CUDA
   size_t max_request_bytes = 16 << 20;
   Duration stall_timeout = std::chrono::seconds(60);
   Duration step_timeout{0};  // no step takes longer, or the engine has failed; 0: 60 s on CPU, 30 s on CUDA
@@ -100,8 +102,10 @@ struct Limits {
   int32_t max_step_tokens;
   Duration max_request_time;
   int32_t max_cache_salt_bytes = 128;
-  int32_t max_queued_requests = 0;
-  int64_t max_queued_tokens = 0;
+  int32_t max_queued_requests;
+  int64_t max_queued_tokens;
+  TenantLimits tenant;  // of a tenant that brings none of its own
+  Duration max_token_gap;
 };
 
 // What --dry-run prints, and what the start-up log says.
@@ -117,18 +121,28 @@ struct MemoryPlan {
   int64_t swap_bytes = 0;          // of the host's memory for preempted sequences, per rank
   int32_t global_blocks;
   int32_t max_sequences;
+  int32_t snapshots;  // of one sequence's window, for the prefix cache
   int32_t SequencesThatFit(int32_t tokens) const;
 };
 
+// Counts without a word of their own are those since the start.
 struct Load {
-  int32_t running = 0;
-  int32_t waiting = 0;
-  int64_t waiting_tokens = 0;
+  int32_t running = 0;         // scheduled and not ended
+  int32_t waiting = 0;         // not scheduled yet, tokenizing ones included
+  int64_t waiting_tokens = 0;  // of their prompts
   int32_t free_blocks = 0;
   int32_t total_blocks = 0;
   int64_t steps = 0;
   int64_t generated_tokens = 0;
   int64_t prompt_tokens = 0;
+  int64_t cached_tokens = 0;  // of prompts, found in the prefix cache
+  int32_t cached_blocks = 0;  // now: of the free ones, those that hold something for later prompts
+  int64_t preemptions = 0;
+  // Requests by how they ended; those that were refused before they were accepted are not among them.
+  int64_t completed = 0;
+  int64_t failed = 0;
+  int64_t cancelled = 0;
+  double scheduler_seconds_p99 = 0;  // of a step, taken by the scheduler alone
 };
 
 // Thread-safe. Owned by main; outlives every transport that was submitted to it.
@@ -144,8 +158,9 @@ class Engine {
 
   // Takes the request. Errors that need no tokenizer come back at once (nothing was accepted, the outbox
   // stays empty): INVALID_ARGUMENT naming the field; ALREADY_EXISTS for a live id; UNIMPLEMENTED for text
-  // without a tokenizer; UNAVAILABLE when draining or failed. Everything later arrives in the outbox. Never
-  // blocks on the engine thread.
+  // without a tokenizer; RESOURCE_EXHAUSTED when the queue is full or the tenant over its limits;
+  // DEADLINE_EXCEEDED for a deadline that has passed or cannot be met; UNAVAILABLE when draining or failed.
+  // Everything later arrives in the outbox. Never blocks on the engine thread.
   virtual absl::Status Submit(Request request, std::shared_ptr<Outbox> outbox) = 0;
 
   // Ends a live request with `reason` (a non-OK status, usually CANCELLED). NOT_FOUND when no such request

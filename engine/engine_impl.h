@@ -3,21 +3,19 @@
 #ifndef YOIO_ENGINE_ENGINE_IMPL_H_
 #define YOIO_ENGINE_ENGINE_IMPL_H_
 
-#include <atomic>
 #include <memory>
 #include <string>
-#include <thread>
 #include <vector>
 
-#include "absl/container/flat_hash_map.h"
 #include "engine/engine.h"
 #include "engine/leader.h"
 #include "engine/live_request.h"
 #include "engine/mailbox.h"
 #include "engine/node.h"
+#include "engine/queue_gate.h"
 #include "engine/registry.h"
 #include "engine/scheduler.h"
-#include "engine/step_pace.h"
+#include "engine/step_loop.h"
 #include "engine/text_pool.h"
 #include "engine/tokenizer/tokenizer.h"
 
@@ -53,57 +51,28 @@ class EngineImpl : public Engine {
   const Limits& limits() const override { return parts_.limits; }
   const MemoryPlan& memory() const override { return parts_.memory; }
   Load load() const override;
-  absl::Status health() const override;
+  absl::Status health() const override { return loop_.health(); }
   absl::Status Drain(TimePoint deadline) override;
 
  private:
+  // Past the gate and the checks that need no tokenizer, then on to Prepare, here or on the text pool.
+  absl::Status Admit(const std::shared_ptr<LiveRequest>& live);
   // Text pool, or the caller's thread for a prompt of ids: the last stop before the queue.
   // When it fails the request has not reached the engine thread and never will.
   absl::Status Prepare(const std::shared_ptr<LiveRequest>& live);
-
-  // Everything below: engine thread.
-  void Run();
-  void TakeCommands();
-  void Handle(SubmitCommand command);
-  void Handle(StopCommand command);
-  void Handle(CancelCommand command);
-  void Handle(CancelAllCommand command);
-  void Handle(FailureCommand command);
-  // Deadlines, budgets, slow readers; returns when to look again.
-  TimePoint Police(TimePoint now);
-  void ReportProgress(LiveRequest& live, TimePoint now);
-  void Deliver(absl::StatusOr<StepResult> result);
-  void DeliverSample(const Scheduler::Sample& sample, int64_t step, TimePoint now);
-  void DeliverScores(Scheduler::Scores& scores, TimePoint now);
-  void EndChoice(LiveRequest& live, int32_t choice);
-  void Complete(LiveRequest& live);
-  void Fail(LiveRequest& live, absl::Status status);
-  // No choice of it is open any more.
-  void Close(LiveRequest& live);
-  void FailAll(const absl::Status& status);
-  void ForgetRetired();
-  void PublishLoad();
-  void Die(absl::Status status);
+  // The prompt's ids, from its text where that is what came.
+  absl::StatusOr<std::vector<int32_t>> TakePrompt(LiveRequest& live);
+  std::shared_ptr<Responder> MakeResponder(const std::shared_ptr<LiveRequest>& live);
+  // It never reached the engine thread.
+  void Withdraw(LiveRequest& live);
 
   EngineParts parts_;
-  Scheduler scheduler_;  // outlives every request, as its blocks must
-  StepPace pace_;
+  Scheduler scheduler_;  // the engine thread's; outlives every request, as its blocks must
   Registry registry_;
+  QueueGate gate_;
   Mailbox mailbox_;
   TextPool text_pool_;
-  // Alive, or ended but with blocks still in a step under way.
-  absl::flat_hash_map<SequenceGroup*, std::shared_ptr<LiveRequest>> live_;
-  std::vector<Command> commands_;
-  absl::Status refusal_;  // not OK: whatever still arrives ends with it
-  bool dead_ = false;     // a step has failed: results mean nothing any more
-  int64_t generated_tokens_ = 0;
-  int64_t prompt_tokens_ = 0;
-  int64_t steps_ = 0;
-
-  mutable Mutex mutex_;
-  Load load_ ABSL_GUARDED_BY(mutex_);
-  absl::Status health_ ABSL_GUARDED_BY(mutex_);
-  std::thread thread_;
+  StepLoop loop_;
 };
 
 }  // namespace yoio

@@ -12,7 +12,9 @@ namespace yoio {
 // Values of google.rpc.ErrorInfo.reason.
 inline constexpr std::string_view kReasonPromptTooLong = "PROMPT_TOO_LONG";
 inline constexpr std::string_view kReasonQueueFull = "QUEUE_FULL";
+inline constexpr std::string_view kReasonTenantLimit = "TENANT_LIMIT";
 inline constexpr std::string_view kReasonExpired = "EXPIRED";
+inline constexpr std::string_view kReasonInfeasible = "INFEASIBLE";
 inline constexpr std::string_view kReasonSlowReader = "SLOW_READER";
 inline constexpr std::string_view kReasonStarting = "STARTING";
 inline constexpr std::string_view kReasonDraining = "DRAINING";

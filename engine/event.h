@@ -93,6 +93,7 @@ struct Timing {
   Duration waited_blocks{};
   Duration waited_token_budget{};
   Duration waited_tenant_share{};
+  Duration waited_tokenizer{};  // before `queue`
 };
 
 struct SummaryEvent {

@@ -10,9 +10,18 @@ Timing TimingOf(const LiveRequest& live, TimePoint now) {
   Timing timing;
   const TimePoint arrival = live.request.arrival;
   timing.tokenize = live.tokenized - arrival;
+  timing.waited_tokenizer = live.tokenizing - arrival;
   timing.total = now - arrival;
   timing.queue_length_on_arrival = live.queue_length_on_arrival;
+  timing.queue_position_on_arrival = live.queue_position_on_arrival;
   if (live.responder != nullptr) timing.blocked_on_client = live.responder->blocked();
+  const auto waited = [&](WaitCause cause) { return live.waited[static_cast<size_t>(cause)]; };
+  timing.waited_slots = waited(WaitCause::kSlots);
+  timing.waited_blocks = waited(WaitCause::kBlocks);
+  timing.waited_token_budget = waited(WaitCause::kTokenBudget);
+  timing.waited_tenant_share = waited(WaitCause::kTenantShare);
+  timing.preemptions = live.preemptions;
+  timing.recomputed_tokens = live.recomputed_tokens;
   if (live.first_scheduled == TimePoint{}) {
     timing.queue = now - live.accepted;
     return timing;
@@ -36,9 +45,40 @@ Timing TimingOf(const LiveRequest& live, TimePoint now) {
 
 }  // namespace
 
+void SetTimes(LiveRequest& live, Duration max_request_time) {
+  Request& request = live.request;
+  request.deadline = std::min(request.deadline, request.arrival + max_request_time);
+  // What ends later than that ends nothing, and its sum could overflow.
+  const auto sooner = [&](std::optional<Duration>& duration) {
+    if (duration.has_value()) duration = std::min(*duration, max_request_time);
+  };
+  sooner(request.targets.time_to_first_token);
+  sooner(request.targets.time_per_output_token);
+  sooner(request.targets.total);
+  if (request.time_budget.has_value()) {
+    live.budget_end = request.arrival + std::min(*request.time_budget, max_request_time);
+  }
+  UpdateDue(live);
+}
+
+void UpdateDue(LiveRequest& live) {
+  const LatencyTargets& targets = live.request.targets;
+  const TimePoint arrival = live.request.arrival;
+  const bool first = live.first_token == TimePoint{};
+  live.due = std::min(live.request.deadline, live.budget_end);
+  if (targets.total) live.due = std::min(live.due, arrival + *targets.total);
+  if (first && targets.time_to_first_token) {
+    live.due = std::min(live.due, arrival + *targets.time_to_first_token);
+  }
+  if (!first && targets.time_per_output_token) {
+    live.due = std::min(live.due, live.last_token + *targets.time_per_output_token);
+  }
+}
+
 SummaryEvent SummaryOf(const LiveRequest& live, TimePoint now) {
   SummaryEvent summary;
   summary.usage.prompt_tokens = static_cast<int32_t>(live.prompt.size());
+  summary.usage.cached_tokens = live.cached_tokens;
   summary.timing = TimingOf(live, now);
   return summary;
 }

@@ -8,6 +8,7 @@
 
 #include "absl/status/status.h"
 #include "engine/event.h"
+#include "engine/queue_gate.h"
 #include "engine/request.h"
 #include "engine/responder.h"
 #include "engine/sequence.h"
@@ -20,6 +21,7 @@ struct LiveRequest : SequenceGroup {
   Request request;  // its prompt is moved out once tokenized
   std::shared_ptr<Outbox> outbox;
   std::shared_ptr<Responder> responder;  // from the moment it is queued
+  QueueGate::Place place;
 
   std::vector<bool> choice_open;  // [n]
   int32_t open_choices = 0;
@@ -27,6 +29,8 @@ struct LiveRequest : SequenceGroup {
   int32_t scored = 0;      // prompt tokens whose scores were delivered
 
   TimePoint budget_end = TimePoint::max();
+  TimePoint next_look = TimePoint::max();  // when the engine looks at it though nothing has happened
+  TimePoint tokenizing{};                  // since when; the arrival when the prompt came as ids
   TimePoint tokenized{};
   TimePoint accepted{};
   TimePoint first_token{};
@@ -36,7 +40,16 @@ struct LiveRequest : SequenceGroup {
   int64_t longest_gap_step = 0;
   std::vector<int32_t> tokens_of_choice;  // [n]
   int32_t queue_length_on_arrival = 0;
+  int32_t queue_position_on_arrival = 0;
 };
+
+// Fills in when the request has to end: at its deadline or after `max_request_time`, whichever is first, or
+// well at the end of its budget. Then `due`.
+void SetTimes(LiveRequest& live, Duration max_request_time);
+
+// By when its next token is wanted: the earliest of its end and of the caller's targets for the whole, for
+// the first token until that has come, and for the next one from then on.
+void UpdateDue(LiveRequest& live);
 
 // Usage and timing as of `now`; the responder counts the completion tokens.
 SummaryEvent SummaryOf(const LiveRequest& live, TimePoint now);

@@ -20,6 +20,10 @@ struct Sizing {
   CacheGeometry cache;
   StepLimits limits;
   int32_t max_model_len = 0;
+  bool prefix_cache = false;  // asked for, and the model's plan can have one
+  // So many tokens replayed before a position make its window stores exact: a key depends on a window more
+  // with each layer.
+  int32_t replay_tokens = 0;
 };
 
 // The devices of the ranks: all of one kind.
@@ -32,8 +36,9 @@ struct DeviceMemory {
 };
 
 // Divides `options.kv_cache_bytes`, or what each rank may take less its weights and activations, between
-// rings and blocks; all ranks get as many blocks as the one with the least room. RESOURCE_EXHAUSTED or
-// INVALID_ARGUMENT name the flag to change and the bytes that are missing.
+// rings, snapshots and blocks; all ranks get as many as the one with the least room. Snapshots take an
+// eighth, and nothing that the longest sequence needs. RESOURCE_EXHAUSTED or INVALID_ARGUMENT name the flag
+// to change and the bytes that are missing.
 absl::StatusOr<Sizing> PlanMemory(const EngineOptions& options, const ModelConfig& config,
                                   const DeviceMemory& devices);
 

@@ -1,17 +1,10 @@
 #include "engine/registry.h"
 
-#include "absl/strings/str_cat.h"
-#include "engine/errors.h"
-
 namespace yoio {
 
 absl::Status Registry::Add(const std::shared_ptr<LiveRequest>& live) {
   MutexLock lock(mutex_);
   if (!closed_.ok()) return closed_;
-  if (live_.size() >= capacity_) {
-    return WithReason(absl::StatusCode::kResourceExhausted, kReasonQueueFull,
-                      absl::StrCat("the server holds ", capacity_, " requests already; try again later"));
-  }
   const Request& request = live->request;
   if (!live_.try_emplace(Key(request.tenant, request.id), live).second) {
     return absl::AlreadyExistsError("request_id belongs to a live request; choose another or leave it out");

@@ -18,9 +18,7 @@ namespace yoio {
 // An id is taken from Add to Remove, within its tenant. Thread-safe.
 class Registry {
  public:
-  explicit Registry(size_t capacity) : capacity_(capacity) {}
-
-  // ALREADY_EXISTS for a live id; RESOURCE_EXHAUSTED at capacity; the status given to Close after it.
+  // ALREADY_EXISTS for a live id; the status given to Close after it.
   absl::Status Add(const std::shared_ptr<LiveRequest>& live);
   void Remove(const LiveRequest& live);
   // Null when no such request lives.
@@ -34,7 +32,6 @@ class Registry {
  private:
   using Key = std::pair<std::string, std::string>;
 
-  const size_t capacity_;
   mutable Mutex mutex_;
   CondVar emptied_;
   absl::flat_hash_map<Key, std::shared_ptr<LiveRequest>> live_ ABSL_GUARDED_BY(mutex_);

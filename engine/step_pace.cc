@@ -9,15 +9,28 @@
 namespace yoio {
 namespace {
 
+constexpr double kMost = std::numeric_limits<int32_t>::max();
 // In steps of fewer prompt tokens these are not what takes the time.
 constexpr int32_t kMeasuredTokens = kernels::kBlockTokens;
-// A step that was slower than expected counts at once, a faster one by this share: others may follow it.
+// By how much a step counts less with every later one.
 constexpr double kForgetting = 1.0 / 8;
+// A base that was measured in other company may be most of a step's time, but not all of it.
+constexpr double kLeastPromptShare = 0.1;
+constexpr int64_t kStepsToPredict = 16;
+
+// The tokens that fit `seconds` at `cost` seconds each.
+int32_t Fitting(double seconds, double cost) {
+  if (cost <= 0) return static_cast<int32_t>(kMost);
+  return static_cast<int32_t>(std::clamp(seconds / cost, double{kMeasuredTokens}, kMost));
+}
 
 }  // namespace
 
 void StepPace::Submitted(const StepPlan& plan, TimePoint now) {
-  under_way_.push_back({plan.num_prompt_tokens, now});
+  // What is fetched from the host's memory or put there has a cost of its own.
+  const bool swaps = !plan.swap_in_blocks.empty() || !plan.swap_out_blocks.empty();
+  const bool measured = !swaps && (plan.num_prompt_tokens == 0 || plan.num_prompt_tokens >= kMeasuredTokens);
+  under_way_.push_back({plan.num_prompt_tokens, measured, now});
 }
 
 void StepPace::Ended(TimePoint now) {
@@ -26,17 +39,28 @@ void StepPace::Ended(TimePoint now) {
   under_way_.pop_front();
   const double seconds = ToSeconds(now - std::max(step.submitted, last_end_));
   last_end_ = now;
-  if (step.prompt_tokens < kMeasuredTokens) return;
-  const double measured = seconds / step.prompt_tokens;
-  const double faster = seconds_per_token_ - measured;
-  seconds_per_token_ = faster > 0 ? seconds_per_token_ - faster * kForgetting : measured;
+  if (step.measured) Measure(step.prompt_tokens, seconds);
 }
 
-int32_t StepPace::MaxPromptTokens() const {
-  constexpr double kMost = std::numeric_limits<int32_t>::max();
-  if (seconds_per_token_ <= 0) return static_cast<int32_t>(kMost);
-  return static_cast<int32_t>(
-      std::clamp(ToSeconds(longest_) / seconds_per_token_, double{kMeasuredTokens}, kMost));
+void StepPace::Measure(int32_t prompt_tokens, double seconds) {
+  if (prompt_tokens == 0) {
+    base_ = base_ == 0 ? seconds : base_ + (seconds - base_) * kForgetting;
+    return;
+  }
+  const double whole = seconds / prompt_tokens;
+  cautious_ = whole < cautious_ ? cautious_ - (cautious_ - whole) * kForgetting : whole;
+  seconds_ += std::max(seconds - base_, seconds * kLeastPromptShare) - seconds_ * kForgetting;
+  tokens_ += prompt_tokens - tokens_ * kForgetting;
+  average_ = seconds_ / tokens_;
+  ++measured_steps_;
 }
+
+int32_t StepPace::MaxPromptTokens(bool decoding) const {
+  if (measured_steps_ == 0) return static_cast<int32_t>(kMost);
+  const int32_t most = Fitting(longest_, cautious_);
+  return decoding ? std::min(most, Fitting(max_token_gap_ - base_, average_)) : most;
+}
+
+bool StepPace::can_predict() const { return measured_steps_ >= kStepsToPredict; }
 
 }  // namespace yoio

@@ -1,4 +1,5 @@
-// How many prompt tokens a step may take, so that it ends long before the watchdog looks.
+// How many prompt tokens a step may take, so that nobody who generates waits long for it, and so that it ends
+// long before the watchdog looks.
 #ifndef YOIO_ENGINE_STEP_PACE_H_
 #define YOIO_ENGINE_STEP_PACE_H_
 
@@ -6,34 +7,53 @@
 #include <deque>
 
 #include "base/clock.h"
+#include "engine/scheduler.h"
 #include "engine/step_plan.h"
 
 namespace yoio {
 
-// Measures what a prompt token costs in recent steps. Time is an argument. Engine thread only.
+// Takes a step's time for a base, that of a step without prompt tokens, and so much for each prompt token,
+// and measures both in recent steps. Time is an argument. Engine thread only.
 class StepPace {
  public:
-  // No step is meant to last longer than a quarter of `step_timeout`.
-  explicit StepPace(Duration step_timeout) : longest_(step_timeout / 4) {}
+  // No step is meant to last longer than a quarter of `step_timeout`, and none in which somebody waits for a
+  // generated token longer than `max_token_gap`.
+  StepPace(Duration step_timeout, Duration max_token_gap)
+      : longest_(ToSeconds(step_timeout / 4)), max_token_gap_(ToSeconds(max_token_gap)) {}
 
   // Plans are submitted and end in one order. A step's time begins when it is submitted, or when the step
   // before it has ended.
   void Submitted(const StepPlan& plan, TimePoint now);
   void Ended(TimePoint now);
 
-  // For the next step; at least a block, and no bound before anything has been measured.
-  int32_t MaxPromptTokens() const;
+  // For the next step; `decoding` says that somebody generates. At least a block, so that prompts get on, and
+  // no bound before anything has been measured.
+  int32_t MaxPromptTokens(bool decoding) const;
+
+  // 0 for what has not been measured. Nothing here knows what swapping costs.
+  StepCosts costs() const { return {.seconds_per_prompt_token = average_, .seconds_per_step = base_}; }
+  // Enough steps with prompt tokens have been measured to say when a prompt will be done.
+  bool can_predict() const;
 
  private:
   struct Step {
     int32_t prompt_tokens;
+    bool measured;
     TimePoint submitted;
   };
 
-  const Duration longest_;
+  void Measure(int32_t prompt_tokens, double seconds);
+
+  const double longest_;
+  const double max_token_gap_;
   std::deque<Step> under_way_;
   TimePoint last_end_{};
-  double seconds_per_token_ = 0;  // 0 before anything has been measured
+  // All in seconds; 0 before anything has been measured.
+  double base_ = 0;
+  double average_ = 0;   // of a prompt token: each step counts by its tokens, and less with every later one
+  double cautious_ = 0;  // of a prompt token, the base included; rises at once and falls slowly
+  double seconds_ = 0, tokens_ = 0;  // what `average_` is made of
+  int64_t measured_steps_ = 0;       // with prompt tokens
 };
 
 }  // namespace yoio

@@ -1,6 +1,5 @@
 #include "server/admin.h"
 
-#include <grpcpp/security/server_credentials.h>
 #include <grpcpp/server.h>
 #include <grpcpp/server_builder.h>
 #include <grpcpp/server_context.h>
@@ -156,7 +155,7 @@ absl::StatusOr<std::unique_ptr<AdminServer>> AdminServer::Start(const AdminCore&
   grpc::ServerBuilder builder;
   builder.RegisterService(admin->service_.get());
   YOIO_ASSIGN_OR_RETURN(admin->server_,
-                        StartGrpcServer(builder, options.credentials, kKeepalive, admin->address_));
+                        StartGrpcServer(builder, options.tls, nullptr, kKeepalive, admin->address_));
   return admin;
 }
 

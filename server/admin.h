@@ -12,10 +12,10 @@
 #include "server/address.h"
 #include "server/call.h"
 #include "server/log.h"
+#include "server/tls.h"
 
 namespace grpc {
 class Server;
-class ServerCredentials;
 class Service;
 }  // namespace grpc
 
@@ -36,7 +36,7 @@ class AdminServer {
   struct Options {
     Address listen;
     std::string token;
-    std::shared_ptr<grpc::ServerCredentials> credentials = {};  // null: plaintext
+    ServerTls* tls = nullptr;  // null: plaintext; outlives the server
   };
   // Errors as CheckCanBind (server/address.h). What `core` names outlives the server.
   static absl::StatusOr<std::unique_ptr<AdminServer>> Start(const AdminCore& core, const Options& options);

@@ -45,6 +45,8 @@ CallError Fail(ServingCore& core, grpc::CallbackServerContext& context, const ab
   if (error.retry_after) {
     const auto wait = std::chrono::duration_cast<std::chrono::milliseconds>(*error.retry_after);
     context.AddTrailingMetadata("grpc-retry-pushback-ms", absl::StrCat(wait.count()));
+  } else if (what.accepted) {
+    context.AddTrailingMetadata("grpc-retry-pushback-ms", "-1");  // or gRPC would run a unary call again
   }
   return error;
 }

@@ -54,14 +54,44 @@ absl::Status ReadPrompt(const Message& message, const ModelInfo& model, Request&
   return BadValue("prompt", "expected exactly one of text and token_ids");
 }
 
-// Fields that ask for what this server cannot do yet.
-template <typename Message>
-absl::Status CheckScheduling(const Message& message) {
-  if (message.priority() != v1::PRIORITY_UNSPECIFIED) return Unsupported("priority");
-  if (message.has_cache()) return Unsupported("cache");
-  return absl::OkStatus();
+absl::StatusOr<Priority> ToPriority(v1::Priority priority) {
+  switch (priority) {
+    case v1::PRIORITY_LOW:
+      return Priority::kLow;
+    case v1::PRIORITY_UNSPECIFIED:
+    case v1::PRIORITY_NORMAL:
+      return Priority::kNormal;
+    case v1::PRIORITY_HIGH:
+      return Priority::kHigh;
+    default:
+      return BadValue("priority", "expected PRIORITY_LOW, PRIORITY_NORMAL or PRIORITY_HIGH");
+  }
 }
 
+// How the request is scheduled, in the fields that GenerateRequest and ScoreRequest share.
+template <typename Message>
+absl::Status ReadScheduling(const Message& message, Request& request) {
+  if (message.has_time_budget()) {
+    YOIO_ASSIGN_OR_RETURN(request.time_budget, PositiveDuration(message.time_budget(), "time_budget"));
+  }
+  YOIO_ASSIGN_OR_RETURN(request.priority, ToPriority(message.priority()));
+  request.cache = {.bypass = message.cache().bypass(), .salt = message.cache().salt()};
+  if (!message.has_latency_targets()) return absl::OkStatus();
+  const v1::LatencyTargets& targets = message.latency_targets();
+  const auto read = [](bool present, const google::protobuf::Duration& duration, std::string_view field,
+                       std::optional<Duration>& target) -> absl::Status {
+    if (!present) return absl::OkStatus();
+    YOIO_ASSIGN_OR_RETURN(target, PositiveDuration(duration, field));
+    return absl::OkStatus();
+  };
+  YOIO_RETURN_IF_ERROR(read(targets.has_time_to_first_token(), targets.time_to_first_token(),
+                            "latency_targets.time_to_first_token", request.targets.time_to_first_token));
+  YOIO_RETURN_IF_ERROR(read(targets.has_time_per_output_token(), targets.time_per_output_token(),
+                            "latency_targets.time_per_output_token", request.targets.time_per_output_token));
+  return read(targets.has_total(), targets.total(), "latency_targets.total", request.targets.total);
+}
+
+// Fields that ask for what this server cannot do yet.
 absl::Status CheckSupported(const v1::GenerateRequest& message) {
   switch (message.constraint_case()) {
     case v1::GenerateRequest::kChoice:
@@ -73,8 +103,7 @@ absl::Status CheckSupported(const v1::GenerateRequest& message) {
     case v1::GenerateRequest::CONSTRAINT_NOT_SET:
       break;
   }
-  if (message.has_latency_targets()) return Unsupported("latency_targets");
-  return CheckScheduling(message);
+  return absl::OkStatus();
 }
 
 void ReadSampling(const v1::SamplingOptions& options, Request& request) {
@@ -112,13 +141,6 @@ absl::Status ReadOutput(const v1::OutputOptions& options, const ModelInfo& model
   if (options.top_logprobs() != 0 && !options.logprobs() && !options.prompt_logprobs()) {
     return BadValue("output.top_logprobs", "needs output.logprobs or output.prompt_logprobs");
   }
-  return absl::OkStatus();
-}
-
-template <typename Message>
-absl::Status ReadTimeBudget(const Message& message, Request& request) {
-  if (!message.has_time_budget()) return absl::OkStatus();
-  YOIO_ASSIGN_OR_RETURN(request.time_budget, PositiveDuration(message.time_budget(), "time_budget"));
   return absl::OkStatus();
 }
 
@@ -160,19 +182,18 @@ absl::StatusOr<Request> ToRequest(const v1::GenerateRequest& message, const Serv
   YOIO_RETURN_IF_ERROR(ReadStop(message.stop(), *model.info, request));
   YOIO_RETURN_IF_ERROR(ReadOutput(message.output(), *model.info, request));
   YOIO_COPY_IF_SET(message, n, request.n);
-  YOIO_RETURN_IF_ERROR(ReadTimeBudget(message, request));
+  YOIO_RETURN_IF_ERROR(ReadScheduling(message, request));
   return request;
 }
 
 absl::StatusOr<Request> ToRequest(const v1::ScoreRequest& message, const ServedModel& model) {
   Request request;
   YOIO_RETURN_IF_ERROR(CheckModelName(message.model(), model));
-  YOIO_RETURN_IF_ERROR(CheckScheduling(message));
   YOIO_RETURN_IF_ERROR(ReadPrompt(message, *model.info, request));
   request.score_only = true;
   request.output_text = false;
   request.logprobs = {.output = false, .prompt = true, .top_n = message.top_logprobs()};
-  YOIO_RETURN_IF_ERROR(ReadTimeBudget(message, request));
+  YOIO_RETURN_IF_ERROR(ReadScheduling(message, request));
   return request;
 }
 
@@ -185,6 +206,9 @@ void ToProto(const Load& load, v1::GetLoadResponse& out) {
   out.set_steps(load.steps);
   out.set_generated_tokens(load.generated_tokens);
   out.set_prompt_tokens(load.prompt_tokens);
+  out.set_cached_tokens(load.cached_tokens);
+  out.set_cached_blocks(load.cached_blocks);
+  out.set_preemptions(load.preemptions);
 }
 
 void ToProto(const ServedModel& model, v1::GetModelInfoResponse& out) {
@@ -222,6 +246,13 @@ void ToProto(const Limits& limits, const ModelInfo& model, Duration stall_timeou
   ToProto(stall_timeout, *out.mutable_stall_timeout());
   out.set_max_metadata_bytes(kMaxMetadataBytes);
   out.set_max_concurrent_streams(kMaxConcurrentStreams);
+  out.set_max_cache_salt_bytes(limits.max_cache_salt_bytes);
+  out.set_max_queued_requests(limits.max_queued_requests);
+  out.set_max_queued_tokens(limits.max_queued_tokens);
+  out.set_tenant_max_requests(limits.tenant.max_requests);
+  out.set_tenant_max_queued_tokens(limits.tenant.max_queued_tokens);
+  out.set_tenant_max_cache_share(limits.tenant.max_cache_share);
+  ToProto(limits.max_token_gap, *out.mutable_max_token_gap());
 }
 
 void ToProto(Duration duration, google::protobuf::Duration& out) {

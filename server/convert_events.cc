@@ -98,6 +98,14 @@ void SetSummary(const SummaryEvent& event, const EventView& view, v1::Summary& o
   ToProto(event.timing, view, *out.mutable_timing());
 }
 
+void SetWaited(const Timing& timing, v1::WaitCauses& out) {
+  ToProto(timing.waited_slots, *out.mutable_slots());
+  ToProto(timing.waited_blocks, *out.mutable_blocks());
+  ToProto(timing.waited_token_budget, *out.mutable_token_budget());
+  ToProto(timing.waited_tenant_share, *out.mutable_tenant_share());
+  ToProto(timing.waited_tokenizer, *out.mutable_tokenizer());
+}
+
 void SetProgress(const ProgressEvent& event, v1::Progress& out) {
   out.set_phase(PhaseToProto(event.phase));
   out.set_queue_position(event.queue_position);
@@ -198,7 +206,11 @@ void ToProto(const Timing& timing, const EventView& view, v1::Timing& out) {
   }
   out.set_prefill_chunks(timing.prefill_chunks);
   out.set_decode_steps(timing.decode_steps);
+  SetWaited(timing, *out.mutable_waited());
   out.set_queue_length_on_arrival(timing.queue_length_on_arrival);
+  out.set_queue_position_on_arrival(timing.queue_position_on_arrival);
+  out.set_preemptions(timing.preemptions);
+  out.set_recomputed_tokens(timing.recomputed_tokens);
   out.set_server_version(kVersion);
   out.set_model_revision(view.model->info->revision);
 }

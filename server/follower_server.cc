@@ -1,6 +1,5 @@
 #include "server/follower_server.h"
 
-#include <grpcpp/security/server_credentials.h>
 #include <grpcpp/server.h>
 #include <grpcpp/server_builder.h>
 #include <grpcpp/server_context.h>
@@ -133,9 +132,9 @@ class FollowerService final : public internal::v1::FollowerService::CallbackServ
 
 FollowerServer::FollowerServer() = default;
 
-absl::StatusOr<std::unique_ptr<FollowerServer>> FollowerServer::Start(
-    const Address& listen, std::string token, const Logger& log,
-    std::shared_ptr<grpc::ServerCredentials> credentials) {
+absl::StatusOr<std::unique_ptr<FollowerServer>> FollowerServer::Start(const Address& listen,
+                                                                      std::string token, const Logger& log,
+                                                                      ServerTls* tls) {
   std::unique_ptr<FollowerServer> followers(new FollowerServer);
   followers->address_ = listen;
   followers->service_ = std::make_unique<FollowerService>(std::move(token), log);
@@ -145,7 +144,7 @@ absl::StatusOr<std::unique_ptr<FollowerServer>> FollowerServer::Start(
   builder.SetMaxSendMessageSize(kMaxLinkMessageBytes);
   builder.AddChannelArgument(GRPC_ARG_HTTP2_STREAM_LOOKAHEAD_BYTES, kLinkLookaheadBytes);
   YOIO_ASSIGN_OR_RETURN(followers->server_,
-                        StartGrpcServer(builder, std::move(credentials), kKeepalive, followers->address_));
+                        StartGrpcServer(builder, tls, nullptr, kKeepalive, followers->address_));
   return followers;
 }
 

@@ -11,10 +11,10 @@
 #include "engine/pipe.h"
 #include "server/address.h"
 #include "server/log.h"
+#include "server/tls.h"
 
 namespace grpc {
 class Server;
-class ServerCredentials;
 }  // namespace grpc
 
 namespace yoio {
@@ -25,10 +25,10 @@ class FollowerService;
 // any other fails UNAUTHENTICATED and is logged. Thread-safe. Outlives its pipes.
 class FollowerServer final : public Doorway {
  public:
-  // In plaintext without `credentials`. Errors as CheckCanBind (server/address.h). `log` outlives the server.
-  static absl::StatusOr<std::unique_ptr<FollowerServer>> Start(
-      const Address& listen, std::string token, const Logger& log,
-      std::shared_ptr<grpc::ServerCredentials> credentials = nullptr);
+  // In plaintext without `tls`. Errors as CheckCanBind (server/address.h). `log` and `tls` outlive the
+  // server.
+  static absl::StatusOr<std::unique_ptr<FollowerServer>> Start(const Address& listen, std::string token,
+                                                               const Logger& log, ServerTls* tls = nullptr);
   ~FollowerServer() override;
 
   // The address in use, with the port that port 0 became.

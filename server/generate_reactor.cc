@@ -127,6 +127,7 @@ class GenerateOnceReactor final : public grpc::ServerUnaryReactor {
     while (true) {
       if (!call_.Take(taken_)) return;
       for (Event& event : taken_.events) {
+        if (std::holds_alternative<AcceptedEvent>(event)) call_.NoteSent(event);  // all else goes at the end
         bytes_ += UpperBoundOfBytes(event);
         if (!too_large_) MergeIntoAnswer(std::move(event), call_.view(), answer_);
       }

@@ -1,17 +1,52 @@
 #include "server/grpc_server.h"
 
+#include <grpc/grpc.h>
+#include <grpc/grpc_security.h>
 #include <grpcpp/security/server_credentials.h>
 #include <grpcpp/server.h>
 #include <grpcpp/server_builder.h>
 
-#include <utility>
+#include <string>
 
 #include "absl/strings/str_cat.h"
+#include "base/check.h"
 #include "base/status.h"
 #include "server/limits.h"
 
 namespace yoio {
 namespace {
+
+// Called by gRPC for each call, before it looks for a handler.
+void PassGate(void* state, grpc_auth_context*, const grpc_metadata*, size_t,
+              grpc_process_auth_metadata_done_cb done, void* user_data) {
+  const bool closed = static_cast<const Gate*>(state)->closed();
+  done(user_data, nullptr, 0, nullptr, 0, closed ? GRPC_STATUS_UNAVAILABLE : GRPC_STATUS_OK,
+       closed ? "the server takes no more calls" : nullptr);
+}
+
+// gRPC's C++ classes have neither certificates that are read again nor a gate; its C functions do.
+class ListenerCredentials final : public grpc::ServerCredentials {
+ public:
+  ListenerCredentials(ServerTls* tls, Gate* gate)
+      : credentials_(tls == nullptr ? grpc_insecure_server_credentials_create() : tls->MakeCredentials()) {
+    if (gate != nullptr) {
+      grpc_server_credentials_set_auth_metadata_processor(
+          credentials_, {.process = PassGate, .destroy = nullptr, .state = gate});
+    }
+  }
+  ~ListenerCredentials() override { grpc_server_credentials_release(credentials_); }
+
+  void SetAuthMetadataProcessor(const std::shared_ptr<grpc::AuthMetadataProcessor>&) override {
+    YOIO_CHECK(false) << "the gate has its place";
+  }
+
+ private:
+  int AddPortToServer(const std::string& address, grpc_server* server) override {
+    return grpc_server_add_http2_port(server, address.c_str(), credentials_);
+  }
+
+  grpc_server_credentials* const credentials_;
+};
 
 void SetTransportLimits(grpc::ServerBuilder& builder, const Keepalive& keepalive) {
   builder.AddChannelArgument(GRPC_ARG_ALLOW_REUSEPORT, 0);  // a port in use is an error, not a shared port
@@ -29,13 +64,12 @@ void SetTransportLimits(grpc::ServerBuilder& builder, const Keepalive& keepalive
 
 }  // namespace
 
-absl::StatusOr<std::unique_ptr<grpc::Server>> StartGrpcServer(
-    grpc::ServerBuilder& builder, std::shared_ptr<grpc::ServerCredentials> credentials,
-    const Keepalive& keepalive, Address& address) {
+absl::StatusOr<std::unique_ptr<grpc::Server>> StartGrpcServer(grpc::ServerBuilder& builder, ServerTls* tls,
+                                                              Gate* gate, const Keepalive& keepalive,
+                                                              Address& address) {
   YOIO_RETURN_IF_ERROR(CheckCanBind(address));
   int port = 0;
-  if (credentials == nullptr) credentials = grpc::InsecureServerCredentials();
-  builder.AddListeningPort(address.ToString(), std::move(credentials), &port);
+  builder.AddListeningPort(address.ToString(), std::make_shared<ListenerCredentials>(tls, gate), &port);
   SetTransportLimits(builder, keepalive);
   std::unique_ptr<grpc::Server> server = builder.BuildAndStart();
   if (server == nullptr || port == 0) {

@@ -34,6 +34,7 @@ std::string FormatMemoryPlan(const MemoryPlan& plan) {
   AddLine(text, "host memory to swap to, per rank", Size(plan.swap_bytes));
   AddLine(text, "cache blocks", absl::StrCat(plan.global_blocks));
   AddLine(text, "--max-sequences", absl::StrCat(plan.max_sequences));
+  AddLine(text, "snapshots for the prefix cache", absl::StrCat(plan.snapshots));
   for (const int32_t ki : {4, 32, 128}) {
     AddLine(text, absl::StrCat("sequences that fit at ", ki, "K"),
             absl::StrCat(plan.SequencesThatFit(ki * kTokensPerKi)));

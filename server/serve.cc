@@ -44,10 +44,6 @@ struct Doorkeepers {
   std::unique_ptr<Reloaded<ApiKeys>> keys;   // null: no keys are needed
   std::string follower_token;
   std::string admin_token;
-
-  static std::shared_ptr<grpc::ServerCredentials> CredentialsOf(const std::unique_ptr<ServerTls>& tls) {
-    return tls == nullptr ? nullptr : tls->MakeCredentials();
-  }
 };
 
 std::optional<int> OpenTls(const char* flag, const TlsFiles& files, const Logger& log,
@@ -158,7 +154,7 @@ absl::StatusOr<std::unique_ptr<FollowerServer>> OpenToFollowers(const ServerOpti
                                                                 Doorkeepers& keepers, const Logger& log) {
   YOIO_ASSIGN_OR_RETURN(auto followers,
                         FollowerServer::Start(*options.followers_listen, keepers.follower_token, log,
-                                              Doorkeepers::CredentialsOf(keepers.followers_tls)));
+                                              keepers.followers_tls.get()));
   WarnOfPlaintext(followers->address(), "followers-listen",
                   keepers.followers_tls == nullptr ? "nothing is encrypted, the token included"
                                                    : "what ranks of several nodes compute is not encrypted",
@@ -175,7 +171,7 @@ std::optional<int> OpenDoors(ServingCore& core, const AdminCore& admin_core, con
   auto data = DataServer::Start(core, {.listen = options.listen,
                                        .reflection = options.reflection,
                                        .max_request_bytes = options.engine.max_request_bytes,
-                                       .credentials = Doorkeepers::CredentialsOf(keepers.tls),
+                                       .tls = keepers.tls.get(),
                                        .max_connection_age = options.max_connection_age});
   if (!data.ok()) return FailToListen("--listen", data.status());
   doors.data = *std::move(data);
@@ -186,9 +182,8 @@ std::optional<int> OpenDoors(ServingCore& core, const AdminCore& admin_core, con
                     core.log);
   }
   if (!options.admin_listen) return std::nullopt;
-  auto admin = AdminServer::Start(admin_core, {.listen = *options.admin_listen,
-                                               .token = keepers.admin_token,
-                                               .credentials = Doorkeepers::CredentialsOf(keepers.tls)});
+  auto admin = AdminServer::Start(
+      admin_core, {.listen = *options.admin_listen, .token = keepers.admin_token, .tls = keepers.tls.get()});
   if (!admin.ok()) return FailToListen("--admin-listen", admin.status());
   doors.admin = *std::move(admin);
   if (keepers.tls == nullptr) {

@@ -2,7 +2,6 @@
 
 #include <grpc/grpc.h>
 #include <grpcpp/impl/service_type.h>
-#include <grpcpp/security/server_credentials.h>
 #include <grpcpp/server.h>
 #include <grpcpp/server_builder.h>
 
@@ -48,11 +47,14 @@ absl::StatusOr<std::unique_ptr<DataServer>> DataServer::Start(ServingCore& core,
       GRPC_ARG_MAX_CONNECTION_AGE_MS,
       static_cast<int>(std::chrono::duration_cast<milliseconds>(options.max_connection_age).count()));
   YOIO_ASSIGN_OR_RETURN(data->server_,
-                        StartGrpcServer(builder, options.credentials, kKeepalive, data->address_));
+                        StartGrpcServer(builder, options.tls, &data->gate_, kKeepalive, data->address_));
   return data;
 }
 
-void DataServer::Shutdown(Duration grace) { server_->Shutdown(After(grace)); }
+void DataServer::Shutdown(Duration grace) {
+  gate_.Close();
+  server_->Shutdown(After(grace));
+}
 
 void DataServer::Cut() { grpc_server_cancel_all_calls(server_->c_server()); }
 
@@ -68,7 +70,8 @@ absl::StatusOr<std::unique_ptr<HealthServer>> HealthServer::Start(const Address&
   health->health_ = MakeHealthService();
   grpc::ServerBuilder builder;
   builder.RegisterService(&health->health_->service());
-  YOIO_ASSIGN_OR_RETURN(health->server_, StartGrpcServer(builder, nullptr, kKeepalive, health->address_));
+  YOIO_ASSIGN_OR_RETURN(health->server_,
+                        StartGrpcServer(builder, nullptr, nullptr, kKeepalive, health->address_));
   return health;
 }
 

@@ -11,11 +11,11 @@
 #include "base/clock.h"
 #include "server/address.h"
 #include "server/call.h"
+#include "server/grpc_server.h"
 #include "server/health.h"
 
 namespace grpc {
 class Server;
-class ServerCredentials;
 class Service;
 }  // namespace grpc
 
@@ -28,7 +28,7 @@ class DataServer {
     Address listen;
     bool reflection = true;
     size_t max_request_bytes = 16 << 20;
-    std::shared_ptr<grpc::ServerCredentials> credentials = {};  // null: plaintext
+    ServerTls* tls = nullptr;                                // null: plaintext; outlives the server
     Duration max_connection_age = std::chrono::minutes(10);  // then clients are to connect anew, calls go on
   };
   // Errors as CheckCanBind (server/address.h). `core` outlives the server.
@@ -47,6 +47,7 @@ class DataServer {
  private:
   DataServer();
   Address address_;
+  Gate gate_;
   std::unique_ptr<grpc::Service> service_;
   std::unique_ptr<grpc::Service> reflection_;  // null: off
   std::unique_ptr<grpc::Server> server_;

@@ -1,8 +1,6 @@
 #include "server/tls.h"
 
-#include <grpc/grpc.h>
 #include <grpc/grpc_security.h>
-#include <grpcpp/security/server_credentials.h>
 #include <openssl/err.h>
 #include <openssl/pem.h>
 #include <openssl/x509.h>
@@ -85,31 +83,6 @@ grpc_ssl_certificate_config_reload_status FeedConfig(void* user_data,
   return GRPC_SSL_CERTIFICATE_CONFIG_RELOAD_NEW;
 }
 
-// gRPC asks for the certificate at each handshake, and keeps the one it has when it cannot use a new one.
-// Its C++ classes have no such credentials; its C functions do.
-class ReloadingCredentials final : public grpc::ServerCredentials {
- public:
-  ReloadingCredentials(ServerTls::Feed& feed, bool verifies_clients) {
-    const auto request = verifies_clients ? GRPC_SSL_REQUEST_AND_REQUIRE_CLIENT_CERTIFICATE_AND_VERIFY
-                                          : GRPC_SSL_DONT_REQUEST_CLIENT_CERTIFICATE;
-    credentials_ = grpc_ssl_server_credentials_create_with_options(
-        grpc_ssl_server_credentials_create_options_using_config_fetcher(request, FeedConfig, &feed));
-    YOIO_CHECK(credentials_ != nullptr);
-  }
-  ~ReloadingCredentials() override { grpc_server_credentials_release(credentials_); }
-
-  void SetAuthMetadataProcessor(const std::shared_ptr<grpc::AuthMetadataProcessor>&) override {
-    YOIO_CHECK(false) << "calls are authenticated by their handlers";
-  }
-
- private:
-  int AddPortToServer(const std::string& address, grpc_server* server) override {
-    return grpc_server_add_http2_port(server, address.c_str(), credentials_);
-  }
-
-  grpc_server_credentials* credentials_;
-};
-
 }  // namespace
 
 absl::StatusOr<TlsMaterial> ReadTls(const TlsFiles& files) {
@@ -134,9 +107,15 @@ absl::StatusOr<std::unique_ptr<ServerTls>> ServerTls::Open(const std::string& fl
   return std::unique_ptr<ServerTls>(new ServerTls(std::move(material), !files.ca.empty()));
 }
 
-std::shared_ptr<grpc::ServerCredentials> ServerTls::MakeCredentials() {
+// gRPC asks for the certificate at each handshake, and keeps the one it has when it cannot use a new one.
+grpc_server_credentials* ServerTls::MakeCredentials() {
+  const auto request = verifies_clients_ ? GRPC_SSL_REQUEST_AND_REQUIRE_CLIENT_CERTIFICATE_AND_VERIFY
+                                         : GRPC_SSL_DONT_REQUEST_CLIENT_CERTIFICATE;
   Feed& feed = feeds_.emplace_back(*material_);
-  return std::make_shared<ReloadingCredentials>(feed, verifies_clients_);
+  grpc_server_credentials* credentials = grpc_ssl_server_credentials_create_with_options(
+      grpc_ssl_server_credentials_create_options_using_config_fetcher(request, FeedConfig, &feed));
+  YOIO_CHECK(credentials != nullptr);
+  return credentials;
 }
 
 }  // namespace yoio

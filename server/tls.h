@@ -10,9 +10,7 @@
 #include "base/mutex.h"
 #include "server/reloaded.h"
 
-namespace grpc {
-class ServerCredentials;
-}
+struct grpc_server_credentials;
 
 namespace yoio {
 
@@ -46,8 +44,9 @@ class ServerTls {
                                                          const Logger& log,
                                                          Duration interval = FileWatch::kInterval);
 
-  // For one gRPC server, which this outlives. With a CA the client needs a certificate.
-  std::shared_ptr<grpc::ServerCredentials> MakeCredentials();
+  // For one gRPC server, which this outlives. With a CA the client needs a certificate. Whoever calls
+  // releases them.
+  grpc_server_credentials* MakeCredentials();
 
   // One server's: tells gRPC of a new certificate once.
   struct Feed {

@@ -1,5 +1,7 @@
 #include "client/commands/command.h"
 
+#include "client/commands/report.h"
+
 namespace yoio {
 
 void Command::AddCommonOptions(const std::string& default_server, const std::string& variable) {
@@ -10,6 +12,21 @@ void Command::AddCommonOptions(const std::string& default_server, const std::str
       ->capture_default_str()
       ->group("Connection");
   app_.add_flag("--json", json_, "Print protocol messages as proto3 JSON, one a line")->group("Connection");
+}
+
+void Command::AddCredentialOptions() {
+  const auto file = [this](const char* name, std::string& value, const char* variable, const char* help) {
+    app_.add_option(name, value, help)->type_name("FILE")->envname(variable)->group("Connection");
+  };
+  app_.add_flag("--tls", credentials_.tls,
+                "Use TLS, with the system's CA certificates unless --tls-ca is given")
+      ->envname("YOIOCLI_TLS")
+      ->group("Connection");
+  file("--tls-ca", credentials_.ca, "YOIOCLI_TLS_CA",
+       "Use TLS; trust servers whose certificates these CAs signed");
+  file("--tls-cert", credentials_.certificate, "YOIOCLI_TLS_CERT", "Use TLS; show this client certificate");
+  file("--tls-key", credentials_.key, "YOIOCLI_TLS_KEY", "The private key of --tls-cert");
+  file("--api-key-file", credentials_.api_key, "YOIOCLI_API_KEY_FILE", "Send the API key in this file");
 }
 
 void Command::AddTimeoutOption() {
@@ -27,6 +44,16 @@ void Command::AddSecondsOption(const std::string& name, std::optional<double>& s
 CallOptions Command::Options() const {
   CallOptions options;
   if (timeout_seconds_) options.timeout = FromSeconds(*timeout_seconds_);
+  return options;
+}
+
+std::optional<ChannelOptions> Command::Channel() const {
+  ChannelOptions options;
+  options.server = server_;
+  if (const absl::Status status = ReadCredentials(credentials_, options); !status.ok()) {
+    PrintError(status.message(), "Correct --tls-ca, --tls-cert, --tls-key or --api-key-file.");
+    return std::nullopt;
+  }
   return options;
 }
 

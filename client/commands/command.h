@@ -7,7 +7,9 @@
 #include <optional>
 #include <string>
 
+#include "client/channel.h"
 #include "client/client.h"
+#include "client/credentials.h"
 
 namespace yoio {
 
@@ -36,17 +38,23 @@ class Command {
 
   // Adds --server and --json; a command of the health listener has another default and variable.
   void AddCommonOptions(const std::string& default_server, const std::string& variable);
+  // Adds --tls and its files, and --api-key-file: for a command of the data listener.
+  void AddCredentialOptions();
   // Adds --timeout.
   void AddTimeoutOption();
   // Adds an option that takes a positive number of seconds.
   void AddSecondsOption(const std::string& name, std::optional<double>& seconds, const std::string& help);
 
   CallOptions Options() const;
+  // Whom to call, with what the credential options name read in. Absent when that failed, which has been
+  // reported: the command ends with kUsage. Blocks.
+  std::optional<ChannelOptions> Channel() const;
 
   CLI::App& app_;
   std::string server_;
   bool json_ = false;
   std::optional<double> timeout_seconds_;
+  CredentialFiles credentials_;
 };
 
 inline constexpr char kDataServer[] = "127.0.0.1:50051";

@@ -60,6 +60,7 @@ class GenerateCommand : public Command {
     AddStopOptions();
     AddOutputOptions();
     AddCommonOptions(kDataServer, "YOIOCLI_SERVER");
+    AddCredentialOptions();
     AddTimeoutOption();
     AddSecondsOption("--time-budget", time_budget_, "End well with what is ready after this");
   }
@@ -182,7 +183,9 @@ class GenerateCommand : public Command {
     CallOptions options = Options();
     options.cancellation = &cancellation;
 
-    Client client(server_);
+    const std::optional<ChannelOptions> channel = Channel();
+    if (!channel) return kUsage;
+    Client client(*channel);
     TextStream text(n_.value_or(1), &PrintNow);
     std::optional<WaitingLine> waiting;
     if (progress_) waiting.emplace();

@@ -86,11 +86,14 @@ class InfoCommand : public Command {
  public:
   explicit InfoCommand(CLI::App& app) : Command(app) {
     AddCommonOptions(kDataServer, "YOIOCLI_SERVER");
+    AddCredentialOptions();
     AddTimeoutOption();
   }
 
   int Run() override {
-    Client client(server_);
+    const std::optional<ChannelOptions> channel = Channel();
+    if (!channel) return kUsage;
+    Client client(*channel);
     const auto model = client.GetModelInfo({}, Options());
     if (!model.ok()) return ReportFailedCall(model.status(), server_);
     const auto server = client.GetServerInfo(Options());

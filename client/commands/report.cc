@@ -6,6 +6,7 @@
 #include <cmath>
 #include <cstdio>
 
+#include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_replace.h"
 #include "client/commands/command.h"
@@ -26,7 +27,7 @@ constexpr Advice kAdvice[] = {
     {"REQUEST_ID_IN_USE", "Choose another --request-id, or wait until that request has ended."},
     {"UNSUPPORTED_FIELD", "Leave out what is named there: this server cannot honour it."},
     {"UNKNOWN_FIELD", "Leave out what is named there, or use a newer server."},
-    {"BAD_CREDENTIAL", "Ask the operator of the server for a credential."},
+    {"BAD_CREDENTIAL", "Name a file with a valid API key by --api-key-file, or ask the operator for one."},
     {"NOT_ALLOWED", "Ask the operator of the server to allow it."},
     {"TENANT_LIMIT", "Wait until other requests of yours have ended, then try again."},
     {"EXPIRED", "Allow more by --timeout, or use --time-budget, which keeps what is ready in time."},
@@ -65,10 +66,44 @@ std::string OneLine(absl::string_view text) {
   return absl::StrReplaceAll(text, {{"\r\n", " "}, {"\n", " "}, {"\r", " "}});
 }
 
+// What gRPC says when no connection comes to stand, and what that means to a person.
+struct ConnectionFailure {
+  const char* sign;
+  const char* what;
+  const char* what_to_do;
+};
+
+constexpr ConnectionFailure kConnectionFailures[] = {
+    {"certificate verify failed", "its certificate is not signed by a CA that this client trusts",
+     "Name the file with the certificate of that CA by --tls-ca."},
+    {"is not in peer certificate", "its certificate is for another name",
+     "Name the server as its certificate does: --server NAME:PORT."},
+    {"wrong version number", "it does not speak TLS",
+     "Leave --tls, --tls-ca and --tls-cert out, or name another server with --server HOST:PORT."},
+    {"Socket closed", "it closed the connection",
+     "If it speaks TLS use --tls or --tls-ca; if it asks for a client certificate, --tls-cert and "
+     "--tls-key."},
+    {"Connection reset by peer", "it closed the connection",
+     "If it speaks TLS use --tls or --tls-ca; if it asks for a client certificate, --tls-cert and "
+     "--tls-key."},
+};
+
 // gRPC chains the causes of a failed connection; the last one is what a person can use.
 absl::string_view LastPart(absl::string_view message) {
   const size_t colon = message.rfind(": ");
   return colon == absl::string_view::npos ? message : message.substr(colon + 2);
+}
+
+int ReportNoAnswer(absl::string_view message, const std::string& server) {
+  const std::string start = absl::StrCat("no answer from ", server, ": ");
+  for (const ConnectionFailure& failure : kConnectionFailures) {
+    if (!absl::StrContains(message, failure.sign)) continue;
+    PrintError(absl::StrCat(start, failure.what), failure.what_to_do);
+    return kUnavailable;
+  }
+  PrintError(absl::StrCat(start, LastPart(message)),
+             "Start one (yoio-server --help), or name another with --server HOST:PORT.");
+  return kUnavailable;
 }
 
 }  // namespace
@@ -81,11 +116,7 @@ void PrintError(absl::string_view what, absl::string_view what_to_do) {
 int ReportFailedCall(const absl::Status& status, const std::string& server) {
   const ErrorDetails details = DetailsOf(status);
   if (absl::IsCancelled(status) && details.reason != "ABORTED_BY_CALL") return kInterrupted;
-  if (absl::IsUnavailable(status) && details.reason.empty()) {
-    PrintError(absl::StrCat("no answer from ", server, ": ", LastPart(status.message())),
-               "Start one (yoio-server --help), or name another with --server HOST:PORT.");
-    return kUnavailable;
-  }
+  if (absl::IsUnavailable(status) && details.reason.empty()) return ReportNoAnswer(status.message(), server);
   const std::string request =
       details.request_id.empty() ? "" : absl::StrCat(" (request ", details.request_id, ")");
   const std::string reason = details.reason.empty() ? "" : absl::StrCat(", ", details.reason);

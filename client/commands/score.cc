@@ -23,6 +23,7 @@ class ScoreCommand : public Command {
         ->type_name("COUNT");
     app.add_flag("--tokens", tokens_, "Print position, id and log-probability of each token");
     AddCommonOptions(kDataServer, "YOIOCLI_SERVER");
+    AddCredentialOptions();
     AddTimeoutOption();
   }
 
@@ -48,7 +49,9 @@ class ScoreCommand : public Command {
     CallOptions options = Options();
     options.cancellation = &cancellation;
 
-    Client client(server_);
+    const std::optional<ChannelOptions> channel = Channel();
+    if (!channel) return kUsage;
+    Client client(*channel);
     const auto on_event = [this](const v1::ScoreResponse& event) {
       if (json_) PrintJson(event);
       if (event.has_scores()) Add(event.scores());

@@ -15,6 +15,7 @@ class TokenizeCommand : public Command {
     app.add_option("--model", model_, "The model; else the one that is served")->type_name("NAME");
     app.add_flag("--count", count_only_, "Print the number of tokens alone");
     AddCommonOptions(kDataServer, "YOIOCLI_SERVER");
+    AddCredentialOptions();
     AddTimeoutOption();
   }
 
@@ -30,7 +31,9 @@ class TokenizeCommand : public Command {
     if (model_) request.set_model(*model_);
     if (count_only_) request.set_count_only(true);
 
-    const absl::StatusOr<v1::TokenizeResponse> response = Client(server_).Tokenize(request, Options());
+    const std::optional<ChannelOptions> channel = Channel();
+    if (!channel) return kUsage;
+    const absl::StatusOr<v1::TokenizeResponse> response = Client(*channel).Tokenize(request, Options());
     if (!response.ok()) return ReportFailedCall(response.status(), server_);
     if (json_) {
       PrintJson(*response);

@@ -5,6 +5,7 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "base/check.h"
 #include "base/clock.h"
 #include "base/status.h"
 
@@ -61,14 +62,21 @@ void KvCache::Group::Add(void* data, int64_t bytes) {
   host_stride += bytes;
 }
 
+KvCache::KvCache(const CacheGeometry& geometry)
+    : geometry_(geometry),
+      blocks_{.count = geometry.num_blocks, .host_count = geometry.host_blocks, .pieces = {}, .host = {}},
+      rings_{.count = geometry.max_sequences + geometry.num_snapshots,
+             .host_count = geometry.host_rings,
+             .pieces = {},
+             .host = {}} {}
+
 absl::StatusOr<std::unique_ptr<KvCache>> KvCache::Create(const ModelConfig& config, const Shard& shard,
                                                          const CacheGeometry& geometry,
                                                          kernels::Backend& backend) {
   auto cache = std::unique_ptr<KvCache>(new KvCache(geometry));
   const auto element_bytes = static_cast<int64_t>(SizeOf(backend.activation_type()));
-  const auto add = [&](int64_t count, int64_t bytes, Group& group,
-                       std::vector<kernels::Buffer>& to) -> absl::Status {
-    YOIO_ASSIGN_OR_RETURN(kernels::Buffer buffer, backend.Allocate(count * bytes));
+  const auto add = [&](int64_t bytes, Group& group, std::vector<kernels::Buffer>& to) -> absl::Status {
+    YOIO_ASSIGN_OR_RETURN(kernels::Buffer buffer, backend.Allocate(group.count * bytes));
     group.Add(buffer.data(), bytes);
     to.push_back(std::move(buffer));
     return absl::OkStatus();
@@ -76,23 +84,20 @@ absl::StatusOr<std::unique_ptr<KvCache>> KvCache::Create(const ModelConfig& conf
   for (const Store& store : config.plan.stores) {
     const int64_t token_bytes = TokenWidth(store, shard) * element_bytes;
     if (store.window == 0) {
-      YOIO_RETURN_IF_ERROR(
-          add(geometry.num_blocks, kBlockTokens * token_bytes, cache->blocks_, cache->stores_));
+      YOIO_RETURN_IF_ERROR(add(kBlockTokens * token_bytes, cache->blocks_, cache->stores_));
     } else {
-      YOIO_RETURN_IF_ERROR(add(geometry.max_sequences + geometry.num_snapshots,
-                               geometry.ring_tokens * token_bytes, cache->rings_, cache->stores_));
+      YOIO_RETURN_IF_ERROR(add(geometry.ring_tokens * token_bytes, cache->rings_, cache->stores_));
     }
   }
   if (shard.indexes()) {
     for (const Indexer& indexer : config.plan.indexers) {
-      YOIO_RETURN_IF_ERROR(add(geometry.num_blocks, kBlockTokens * indexer.dim * element_bytes,
-                               cache->blocks_, cache->index_keys_));
+      YOIO_RETURN_IF_ERROR(
+          add(kBlockTokens * indexer.dim * element_bytes, cache->blocks_, cache->index_keys_));
     }
   }
-  YOIO_ASSIGN_OR_RETURN(cache->blocks_.host,
-                        HostPlaces(geometry.host_blocks * cache->blocks_.host_stride, backend));
-  YOIO_ASSIGN_OR_RETURN(cache->rings_.host,
-                        HostPlaces(geometry.host_rings * cache->rings_.host_stride, backend));
+  for (Group* group : {&cache->blocks_, &cache->rings_}) {
+    YOIO_ASSIGN_OR_RETURN(group->host, HostPlaces(group->host_count * group->host_stride, backend));
+  }
   YOIO_ASSIGN_OR_RETURN(cache->pairs_, backend.Allocate(kMostPairs * sizeof(BlockCopy)));
   return cache;
 }
@@ -113,12 +118,18 @@ void KvCache::Copy(const StepPlan& plan, kernels::Backend& backend, kernels::Str
 void KvCache::Copy(const std::vector<BlockCopy>& copies, const Group& group, Way way,
                    kernels::Backend& backend, kernels::Stream& stream) const {
   static_assert(sizeof(BlockCopy) == 2 * sizeof(int32_t), "copied as pairs of ids");
+  const bool from_host = way == Way::kFromHost, to_host = way == Way::kToHost;
+  const int32_t sources = from_host ? group.host_count : group.count;
+  const int32_t destinations = to_host ? group.host_count : group.count;
+  for (const auto& [source, destination] : copies) {
+    YOIO_CHECK(source >= 0 && source < sources && destination >= 0 && destination < destinations)
+        << "copy from " << source << " of " << sources << " to " << destination << " of " << destinations;
+  }
   for (size_t begin = 0; begin < copies.size(); begin += kMostPairs) {
     const size_t count = std::min(kMostPairs, copies.size() - begin);
     backend.CopyToDevice(pairs_.data(), copies.data() + begin, count * sizeof(BlockCopy), stream);
     for (const Piece& piece : group.pieces) {
       char* host = group.host.As<char>() + piece.host_offset;
-      const bool from_host = way == Way::kFromHost, to_host = way == Way::kToHost;
       backend.CopyBlocks({.from = from_host ? host : piece.data,
                           .from_stride = from_host ? group.host_stride : piece.bytes,
                           .to = to_host ? host : piece.data,
@@ -128,6 +139,12 @@ void KvCache::Copy(const std::vector<BlockCopy>& copies, const Group& group, Way
                           .num_pairs = static_cast<int>(count)},
                          stream);
     }
+  }
+}
+
+void KvCache::ClearRing(int32_t slot, kernels::Backend& backend, kernels::Stream& stream) const {
+  for (const Piece& piece : rings_.pieces) {
+    backend.Fill(static_cast<char*>(piece.data) + slot * piece.bytes, 0, piece.bytes, stream);
   }
 }
 

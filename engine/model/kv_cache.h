@@ -53,6 +53,10 @@ class KvCache {
   // The copies that a plan asks for before anything else, in their order.
   void Copy(const StepPlan& plan, kernels::Backend& backend, kernels::Stream& stream) const;
 
+  // Fills the ring of a slot with zeros. What begins behind tokens that were never in its ring is replayed
+  // from there: its first rows look back on them, and whatever they find passes through, but for NaN.
+  void ClearRing(int32_t slot, kernels::Backend& backend, kernels::Stream& stream) const;
+
   // Seconds that one block takes to the host and back; 0 without room there. Moves blocks to where they are:
   // for the start, when nothing else is queued.
   absl::StatusOr<double> MeasureSwap(kernels::Backend& backend, kernels::Stream& stream) const;
@@ -66,6 +70,8 @@ class KvCache {
     int64_t host_offset;
   };
   struct Group {
+    int32_t count;       // in device memory
+    int32_t host_count;  // places on the host
     std::vector<Piece> pieces;
     kernels::Buffer host;
     int64_t host_stride = 0;
@@ -74,7 +80,7 @@ class KvCache {
   };
   enum class Way { kInside, kToHost, kFromHost };
 
-  explicit KvCache(const CacheGeometry& geometry) : geometry_(geometry) {}
+  explicit KvCache(const CacheGeometry& geometry);
   void Copy(const std::vector<BlockCopy>& copies, const Group& group, Way way, kernels::Backend& backend,
             kernels::Stream& stream) const;
 

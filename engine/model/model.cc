@@ -85,6 +85,7 @@ absl::Status Model::Forward(const StepPlan& plan, LogitsSink sink) {
       Padded(Half::kOutputs, {num_outputs, /*prompt_count=*/0, /*one_each=*/true, num_outputs});
   inputs_.Load(plan, {tokens.count, outputs.count, tokens.first_tile}, backend_, stream_);
   parts_.cache->Copy(plan, backend_, stream_);
+  for (const int32_t slot : inputs_.unfilled_rings()) parts_.cache->ClearRing(slot, backend_, stream_);
 
   YOIO_RETURN_IF_ERROR(Run(Half::kTokens, tokens));
   if (plan.output_tokens.empty()) return absl::OkStatus();  // the prefill's early exit: nobody needs logits

@@ -36,6 +36,7 @@ int64_t StepInputs::MaxWords() const {
 absl::Status StepInputs::Allocate(kernels::Backend& backend) {
   tables_.resize(geometry_.max_sequences);
   for (auto& table : tables_) table.reserve(geometry_.max_blocks_per_sequence);
+  ring_filled_.resize(geometry_.max_sequences);
   for (int i = 0; i < limits_.depth; ++i) {
     YOIO_ASSIGN_OR_RETURN(kernels::Buffer staging, backend.AllocateHost(MaxWords() * sizeof(int32_t)));
     YOIO_ASSIGN_OR_RETURN(kernels::Buffer updates, backend.AllocateHost(kMaxUpdates * sizeof(WordUpdate)));
@@ -57,9 +58,23 @@ void StepInputs::UploadTables(kernels::Backend& backend, kernels::Stream& stream
   num_updates_ = 0;
 }
 
+// Before tables are extended: until then a table is empty in the first step of its sequence.
+void StepInputs::FindUnfilledRings(const StepPlan& plan) {
+  for (const SlotAdmission& admission : plan.admitted) ring_filled_[admission.slot] = 0;
+  for (const auto* copies : {&plan.ring_copies, &plan.swap_in_rings}) {
+    for (const BlockCopy& copy : *copies) ring_filled_[copy.destination] = 1;
+  }
+  unfilled_rings_.clear();
+  for (const StepSequence& sequence : plan.sequences) {
+    if (sequence.start_position == 0 || ring_filled_[sequence.slot] != 0) continue;
+    if (tables_[sequence.slot].empty()) unfilled_rings_.push_back(sequence.slot);
+  }
+}
+
 void StepInputs::ExtendTables(const StepPlan& plan, kernels::Backend& backend, kernels::Stream& stream) {
   for (const int32_t slot : plan.released_slots) tables_[slot].clear();
   for (const SlotAdmission& admission : plan.admitted) tables_[admission.slot].clear();
+  FindUnfilledRings(plan);
   auto* updates = update_staging_[turn_].As<WordUpdate>();
   for (const StepSequence& sequence : plan.sequences) {
     std::vector<int32_t>& table = tables_[sequence.slot];
@@ -95,7 +110,9 @@ void StepInputs::Fill(const StepPlan& plan, const Sizes& sizes, int32_t* words) 
     const int32_t end = sequence.start_position + sequence.token_count;
     const int32_t first_end = sequence.start_position + sizes.first_tile - sequence.token_begin;
     for (int32_t position = sequence.start_position; position < end; ++position, ++token) {
-      global_slots[token] = table[position / kBlockTokens] * kBlockTokens + position % kBlockTokens;
+      global_slots[token] = position < sequence.global_from
+                                ? -1
+                                : table[position / kBlockTokens] * kBlockTokens + position % kBlockTokens;
       const int32_t tile_end = token < sizes.first_tile ? std::min(first_end, end) : end;
       const bool kept = geometry_.ring_tokens > 0 && position >= tile_end - geometry_.ring_tokens;
       ring_slots[token] =

@@ -45,7 +45,7 @@ class StepInputs {
   // Device arrays; [num_tokens] or [num_output_rows].
   const int32_t* token_ids() const { return TokenArray(0); }
   const int32_t* positions() const { return TokenArray(1); }
-  const int32_t* global_slots() const { return TokenArray(2); }  // where a token's K,V go
+  const int32_t* global_slots() const { return TokenArray(2); }  // where a token's K,V go; -1: replayed
   const int32_t* ring_slots() const { return TokenArray(3); }    // -1: overwritten within this tile
   const kernels::PagedRow* token_rows() const {
     return reinterpret_cast<const kernels::PagedRow*>(TokenArray(4));
@@ -58,10 +58,13 @@ class StepInputs {
   const int32_t* index_counts() const { return device_.As<int32_t>() + IndexCountsBegin(); }
   // [slots, max_blocks_per_sequence]
   const int32_t* block_tables() const { return block_tables_.As<int32_t>(); }
+  // Slots whose sequence begins in this step, behind tokens that its ring has nothing of.
+  const std::vector<int32_t>& unfilled_rings() const { return unfilled_rings_; }
   // Host array: the sequences of a tile, rows counted from its first.
   std::span<const kernels::SequenceSpan> spans(int tile) const { return spans_[tile]; }
 
  private:
+  void FindUnfilledRings(const StepPlan& plan);
   void ExtendTables(const StepPlan& plan, kernels::Backend& backend, kernels::Stream& stream);
   void UploadTables(kernels::Backend& backend, kernels::Stream& stream);
   void DivideSpans(const StepPlan& plan, int first_tile);
@@ -82,6 +85,8 @@ class StepInputs {
   const int index_top_k_;
   int num_tokens_ = 0;                        // of the step loaded last, padding included
   std::vector<std::vector<int32_t>> tables_;  // host mirror of block_tables_, by slot
+  std::vector<char> ring_filled_;             // [slots] whether a copy came since the slot's admission
+  std::vector<int32_t> unfilled_rings_;
   std::array<std::vector<kernels::SequenceSpan>, 2> spans_;
   std::vector<kernels::Buffer> staging_;         // [depth] host memory that a step is copied from
   std::vector<kernels::Buffer> update_staging_;  // as staging_, for the growth of block tables

@@ -7,6 +7,7 @@
 #include "kernels/cuda/block_sum.cuh"
 #include "kernels/cuda/cuda_ops.h"
 #include "kernels/cuda/launch.cuh"
+#include "kernels/cuda/norm_row.cuh"
 #include "kernels/cuda/vectors.cuh"
 
 namespace yoio::kernels::cuda {
@@ -31,15 +32,7 @@ __global__ void __launch_bounds__(kMostBlockThreads) NormVectors(ResidualRmsNorm
       StoreFloats(x, args.x + place);
     }
   }
-  if (args.weight == nullptr) return;
-  float squares = 0.0f;
-#pragma unroll
-  for (int i = 0; i < kVector; ++i) squares += x[i] * x[i];
-  const float scale = rsqrtf(BlockSum(squares) / static_cast<float>(args.hidden) + args.eps);
-  if (!inside) return;
-#pragma unroll
-  for (int i = 0; i < kVector; ++i) x[i] *= scale * weight[i];
-  *reinterpret_cast<uint4*>(Halves(args.out) + place) = Narrow(x);
+  WriteNormed(args, inside, place, weight, x);
 }
 
 // Rows of any width: a value at a time, read twice.

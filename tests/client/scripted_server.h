@@ -4,10 +4,14 @@
 
 #include <grpcpp/grpcpp.h>
 
+#include <atomic>
+#include <chrono>
 #include <functional>
 #include <map>
 #include <memory>
 #include <string>
+#include <utility>
+#include <vector>
 
 #include "absl/strings/str_cat.h"
 #include "google/rpc/error_details.pb.h"
@@ -37,9 +41,13 @@ class ScriptedServer : public v1::InferenceService::Service {
   Unary<v1::AbortRequest, v1::AbortResponse> abort;
   std::map<std::string, ::grpc::health::v1::HealthCheckResponse::ServingStatus> health;
 
-  ScriptedServer() : health_service_(*this) {
+  explicit ScriptedServer(
+      std::shared_ptr<grpc::ServerCredentials> credentials = grpc::InsecureServerCredentials(),
+      std::chrono::milliseconds connection_age = std::chrono::hours(1))
+      : health_service_(*this) {
     grpc::ServerBuilder builder;
-    builder.AddListeningPort("127.0.0.1:0", grpc::InsecureServerCredentials(), &port_);
+    builder.AddChannelArgument(GRPC_ARG_MAX_CONNECTION_AGE_MS, static_cast<int>(connection_age.count()));
+    builder.AddListeningPort("127.0.0.1:0", std::move(credentials), &port_);
     builder.RegisterService(this);
     builder.RegisterService(&health_service_);
     server_ = builder.BuildAndStart();
@@ -48,8 +56,12 @@ class ScriptedServer : public v1::InferenceService::Service {
 
   std::string address() const { return absl::StrCat("127.0.0.1:", port_); }
 
+  // From now on Generate is refused as by a server that drains.
+  void Drain() { draining_ = true; }
+
   grpc::Status Generate(grpc::ServerContext* context, const v1::GenerateRequest* request,
                         grpc::ServerWriter<v1::GenerateResponse>* writer) override {
+    if (draining_) return Draining();
     return generate ? generate(context, *request, writer) : Unscripted();
   }
   grpc::Status Score(grpc::ServerContext*, const v1::ScoreRequest* request,
@@ -101,6 +113,7 @@ class ScriptedServer : public v1::InferenceService::Service {
     ScriptedServer& owner_;
   };
 
+  static grpc::Status Draining();
   static grpc::Status Unscripted() { return {grpc::StatusCode::INTERNAL, "the test expected no such call"}; }
 
   template <typename Request, typename Response>
@@ -111,6 +124,7 @@ class ScriptedServer : public v1::InferenceService::Service {
 
   HealthService health_service_;
   int port_ = 0;
+  std::atomic<bool> draining_ = false;
   std::unique_ptr<grpc::Server> server_;
 };
 
@@ -131,6 +145,11 @@ inline grpc::Status RichStatus(grpc::StatusCode code, const std::string& message
     rich.add_details()->PackFrom(retry);
   }
   return {code, message, rich.SerializeAsString()};
+}
+
+inline grpc::Status ScriptedServer::Draining() {
+  return RichStatus(grpc::StatusCode::UNAVAILABLE, "the server is draining", "DRAINING",
+                    {{"accepted", "false"}});
 }
 
 // The events of a short, successful stream that says `pieces`.

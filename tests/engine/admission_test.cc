@@ -71,7 +71,11 @@ class AdmissionTest : public testing::Test {
   Limits limits_{.max_request_bytes = 1000,
                  .max_sequences = 64,
                  .max_step_tokens = 64,
-                 .max_request_time = std::chrono::hours(1)};
+                 .max_request_time = std::chrono::hours(1),
+                 .max_queued_requests = 10,
+                 .max_queued_tokens = 1000,
+                 .tenant = {},
+                 .max_token_gap = {}};
 };
 
 TEST_F(AdmissionTest, TakesAPlainRequest) { EXPECT_TRUE(Check().ok()) << Check(); }
@@ -178,6 +182,47 @@ TEST_F(AdmissionTest, TimeBudget) {
     request_.time_budget = bad;
     ExpectRefused("time_budget");
   }
+}
+
+TEST_F(AdmissionTest, LatencyTargets) {
+  LatencyTargets& targets = request_.targets;
+  const std::vector<Duration> good = {Duration(1), Duration::max()}, bad = {Duration::zero(), Duration(-1)};
+  const auto check = [&](const std::string& field, std::optional<Duration>& target) {
+    for (const Duration value : good) {
+      target = value;
+      EXPECT_TRUE(Check().ok()) << Check();
+    }
+    for (const Duration value : bad) {
+      target = value;
+      ExpectRefused(field);
+    }
+    target.reset();
+  };
+  check("latency_targets.time_to_first_token", targets.time_to_first_token);
+  check("latency_targets.time_per_output_token", targets.time_per_output_token);
+  check("latency_targets.total", targets.total);
+}
+
+TEST_F(AdmissionTest, CacheSalt) {
+  request_.cache.salt = std::string(128, 's');
+  EXPECT_TRUE(Check().ok()) << Check();
+  request_.cache.salt += 's';
+  ExpectRefused("cache.salt must have at most 128 bytes, got 129");
+}
+
+TEST_F(AdmissionTest, ResolveTellsTheSchedulerWhoAndWhen) {
+  request_.tenant = "tenant";
+  request_.tenant_limits = {.max_requests = 3, .weight = 2};
+  request_.priority = Priority::kHigh;
+  request_.arrival = TimePoint(std::chrono::hours(5));
+  request_.cache = {.bypass = true, .salt = "pepper"};
+  const SequenceGroup group = Resolved();
+  EXPECT_EQ(group.tenant, "tenant");
+  EXPECT_EQ(group.tenant_limits, request_.tenant_limits);
+  EXPECT_EQ(group.priority, Priority::kHigh);
+  EXPECT_EQ(group.arrival, request_.arrival);
+  EXPECT_TRUE(group.cache.bypass);
+  EXPECT_EQ(group.cache.salt, "pepper");
 }
 
 TEST_F(AdmissionTest, Prompts) {

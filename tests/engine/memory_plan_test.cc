@@ -32,8 +32,10 @@ constexpr int64_t kRingTokens = (1 + 1) * 64;  // a window of 24, rounded up to 
 constexpr int64_t kRingBytes = 2 * kRingTokens * kStoreWidth * 4;       // two window layers
 constexpr int64_t kBlockBytes = 64 * (kStoreWidth + /*index*/ 16) * 4;  // one memory store and its index keys
 
+// Without a prefix cache: all that rings leave is blocks.
 EngineOptions Options(int64_t cache_bytes) {
   EngineOptions options;
+  options.prefix_cache = false;
   options.kv_cache_bytes = cache_bytes;
   options.max_sequences = 4;
   options.threads = 1;
@@ -107,6 +109,99 @@ TEST(MemoryPlanTest, ACacheWithoutRoomForItsRings) {
   EXPECT_TRUE(PlanMemory(Options(4 * kRingBytes + kBlockBytes), Micro(), Cpu()).ok());
 }
 
+EngineOptions CachingOptions(int64_t cache_bytes) {
+  EngineOptions options = Options(cache_bytes);
+  options.prefix_cache = true;
+  return options;
+}
+
+TEST(MemoryPlanTest, SnapshotsTakeAnEighth) {
+  EngineOptions options = CachingOptions(64 * kRingBytes);
+  options.max_sequences = 8;
+  const auto sizing = PlanMemory(options, Micro(), Cpu());
+  ASSERT_TRUE(sizing.ok()) << sizing.status();
+  EXPECT_TRUE(sizing->prefix_cache);
+  EXPECT_EQ(sizing->cache.num_snapshots, 8);
+  EXPECT_EQ(sizing->memory.snapshots, 8);
+  EXPECT_EQ(sizing->cache.num_blocks, (64 - 8 - 8) * kRingBytes / kBlockBytes);
+  EXPECT_EQ(sizing->memory.cache_bytes, 16 * kRingBytes + sizing->cache.num_blocks * kBlockBytes);
+  EXPECT_EQ(sizing->replay_tokens, 2 * 24) << "two layers, each with a window";
+}
+
+TEST(MemoryPlanTest, NoMoreSnapshotsThanMakeSense) {
+  const auto sizing = PlanMemory(CachingOptions(int64_t{1} << 40), Micro(), Cpu());
+  ASSERT_TRUE(sizing.ok()) << sizing.status();
+  EXPECT_EQ(sizing->cache.num_snapshots, 2 * 4 + 4 * 4096 / 8192);
+  EXPECT_EQ(sizing->cache.num_blocks, 4 * 4096 / 64);
+}
+
+TEST(MemoryPlanTest, NoSnapshotsWithoutAPrefixCache) {
+  const auto sizing = PlanMemory(Options(int64_t{1} << 40), Micro(), Cpu());
+  ASSERT_TRUE(sizing.ok()) << sizing.status();
+  EXPECT_FALSE(sizing->prefix_cache);
+  EXPECT_EQ(sizing->cache.num_snapshots, 0);
+}
+
+// What works without snapshots works with them: the longest sequence fits as before.
+TEST(MemoryPlanTest, SnapshotsTakeNothingThatTheLongestSequenceNeeds) {
+  for (int64_t blocks = 1; blocks <= 90; ++blocks) {
+    for (const int max_model_len : {0, 640, 4096}) {
+      EngineOptions options = Options(4 * kRingBytes + blocks * kBlockBytes);
+      options.max_model_len = max_model_len;
+      const auto without = PlanMemory(options, Micro(), Cpu());
+      options.prefix_cache = true;
+      const auto with = PlanMemory(options, Micro(), Cpu());
+      ASSERT_EQ(with.status(), without.status());
+      if (!with.ok()) continue;
+      EXPECT_EQ(with->max_model_len, without->max_model_len);
+      EXPECT_GE(with->cache.num_blocks * 64, with->max_model_len);
+      EXPECT_LE(with->memory.cache_bytes, options.kv_cache_bytes);
+      EXPECT_TRUE(with->prefix_cache);
+    }
+  }
+}
+
+TEST(MemoryPlanTest, RanksHaveAsManySnapshotsAsTheTightestOne) {
+  EngineOptions options = CachingOptions(0);
+  options.tensor_parallel_size = 2;
+  const auto snapshots = [&](std::vector<int64_t> available) {
+    const auto sizing = PlanMemory(options, Micro(), Cpu(std::move(available)));
+    EXPECT_TRUE(sizing.ok()) << sizing.status();
+    return sizing->cache.num_snapshots;
+  };
+  constexpr int64_t kMuch = int64_t{1} << 30, kLittle = 4 << 20;
+  EXPECT_EQ(snapshots({kMuch, kMuch}), 2 * 4 + 4 * 4096 / 8192);
+  EXPECT_LT(snapshots({kMuch, kLittle}), snapshots({kMuch, kMuch}));
+  EXPECT_LT(snapshots({kLittle, kMuch}), snapshots({kMuch, kMuch}));
+}
+
+TEST(MemoryPlanTest, PlansThatCannotShareTheirPrefixes) {
+  const auto shares = [](ModelPlan plan) {
+    ModelConfig config = Micro();
+    config.plan = std::move(plan);
+    const auto sizing = PlanMemory(CachingOptions(int64_t{1} << 30), config, Cpu());
+    EXPECT_TRUE(sizing.ok()) << sizing.status();
+    EXPECT_TRUE(sizing->prefix_cache || sizing->cache.num_snapshots == 0);
+    return sizing->prefix_cache;
+  };
+  const ModelPlan micro = Micro().plan;
+  EXPECT_TRUE(shares(micro));
+
+  ModelPlan windows = micro;  // no global store
+  windows.layers.resize(2);
+  windows.stores.resize(2);
+  windows.indexers.clear();
+  EXPECT_FALSE(shares(windows));
+
+  ModelPlan above = micro;  // a window layer reads what a layer of the global store has made
+  std::swap(above.layers[1], above.layers[2]);
+  EXPECT_FALSE(shares(above));
+
+  ModelPlan global = micro;  // no window store
+  for (Store& store : global.stores) store.window = 0;
+  EXPECT_TRUE(shares(global));
+}
+
 TEST(MemoryPlanTest, RanksShareEverythingButTheIndexKeys) {
   EngineOptions options = Options(int64_t{1} << 30);
   const MemoryPlan alone = PlanMemory(options, Micro(), Cpu())->memory;
@@ -145,6 +240,12 @@ TEST(MemoryPlanTest, ARankWithoutRoomIsNamed) {
   EXPECT_EQ(sizing.status().code(), absl::StatusCode::kResourceExhausted);
   EXPECT_THAT(std::string(sizing.status().message()), testing::StartsWith("rank 1 of 2 needs "));
   EXPECT_THAT(std::string(sizing.status().message()), HasSubstr("only 1000 bytes"));
+}
+
+TEST(MemoryPlanTest, NothingLeftIsNoNegativeNumber) {
+  const auto sizing = PlanMemory(Options(0), Micro(), Cpu({-1'255'538'688}));
+  EXPECT_EQ(sizing.status().code(), absl::StatusCode::kResourceExhausted);
+  EXPECT_THAT(std::string(sizing.status().message()), HasSubstr("only 0 bytes"));
 }
 
 TEST(MemoryPlanTest, WorldSizesThatDoNotDivideTheModel) {

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <set>
+#include <utility>
 
 #include "gtest/gtest.h"
 
@@ -24,10 +25,12 @@ float FakeLogprob(const std::vector<int32_t>& context) {
 PlanReplayer::PlanReplayer(const SchedulerOptions& options, int32_t window)
     : options_(options),
       window_(window),
-      ring_tokens_(((window + options.block_tokens - 1) / options.block_tokens + 1) * options.block_tokens),
-      cache_(static_cast<size_t>(options.num_blocks) * options.block_tokens),
+      layers_(std::max(1, options.replay_tokens / window)),
+      blocks_(options.num_blocks, Cells(options.block_tokens)),
       holders_(options.num_blocks, 0),
-      rings_(options.max_sequences, std::vector<Cell>(ring_tokens_)),
+      rings_(options.max_sequences + options.num_snapshots, Cells(options.ring_tokens)),
+      host_blocks_(options.host_blocks),
+      host_rings_(options.host_rings),
       tables_(options.max_sequences),
       admitted_(options.max_sequences, false) {}
 
@@ -40,8 +43,9 @@ std::map<int32_t, int32_t> PlanReplayer::TokensBySlot(const StepPlan& plan) {
 StepResult PlanReplayer::Run(const StepPlan& plan) {
   EXPECT_EQ(plan.step, next_step_++) << "steps are numbered without gaps";
   CheckShape(plan);
+  CopyOut(plan);
   ReleaseAndAdmit(plan);
-  Copy(plan);
+  CopyIn(plan);
 
   std::vector<std::pair<int32_t, int32_t>> places;  // (slot, position) of each token
   for (const StepSequence& sequence : plan.sequences) {
@@ -55,7 +59,7 @@ StepResult PlanReplayer::Run(const StepPlan& plan) {
         id = previous_samples_.at(-1 - id);
       }
       EXPECT_EQ(plan.positions[token], sequence.start_position + i);
-      Write(sequence.slot, plan.positions[token], id);
+      Write(sequence, plan.positions[token], id, token >= plan.num_prompt_tokens);
       places.emplace_back(sequence.slot, plan.positions[token]);
     }
   }
@@ -68,12 +72,17 @@ StepResult PlanReplayer::Run(const StepPlan& plan) {
   };
   for (const SampleRow& row : plan.samples) {
     EXPECT_TRUE(admitted_[row.slot]) << "draws for a slot without sampling parameters";
-    const std::vector<int32_t> context = context_of(row.output_row);
-    result.samples.push_back({{FakeToken(context, row.sample_index), FakeLogprob(context), {}}});
+    const Cells cells = context_of(row.output_row);
+    const std::vector<int32_t> context = IdsOf(cells);
+    const auto generated =
+        std::find_if(cells.begin(), cells.end(), [](const Cell& cell) { return cell.generated; });
+    result.samples.push_back({{.id = FakeToken(context, row.sample_index),
+                               .logprob = FakeLogprob(context),
+                               .top = {{static_cast<int32_t>(generated - cells.begin()), 0}}}});
     previous_samples_.push_back(result.samples.back().record.id);
   }
   for (const ScoreRow& row : plan.scores) {
-    result.scores.push_back({row.target, FakeLogprob(context_of(row.output_row)), {}});
+    result.scores.push_back({row.target, FakeLogprob(IdsOf(context_of(row.output_row))), {}});
   }
   return result;
 }
@@ -99,7 +108,7 @@ void PlanReplayer::CheckShape(const StepPlan& plan) const {
     if (prompt) {
       EXPECT_LE(next_token, plan.num_prompt_tokens) << "a sequence is prompt or decode";
     } else {
-      EXPECT_EQ(sequence.token_count, 1);
+      EXPECT_LE(sequence.token_count, kMaxCaughtUpTokens);
     }
   }
   EXPECT_EQ(next_token, tokens);
@@ -133,21 +142,54 @@ void PlanReplayer::ReleaseAndAdmit(const StepPlan& plan) {
   }
 }
 
-void PlanReplayer::Copy(const StepPlan& plan) {
+// Copies that read what slots held before this plan.
+void PlanReplayer::CopyOut(const StepPlan& plan) {
+  std::set<int32_t> written;
+  for (const BlockCopy& copy : plan.swap_out_blocks) {
+    EXPECT_TRUE(written.insert(copy.destination).second) << "two blocks to one place";
+    EXPECT_GE(blocks_[copy.source][0].position, 0) << "nothing is there to be swapped out";
+    host_blocks_[copy.destination] = blocks_[copy.source];
+  }
+  written.clear();
+  for (const BlockCopy& copy : plan.swap_out_rings) {
+    EXPECT_TRUE(written.insert(copy.destination).second) << "two rings to one place";
+    EXPECT_TRUE(admitted_[copy.source]);
+    host_rings_.at(copy.destination) = rings_[copy.source];
+  }
+  written.clear();
+  for (const BlockCopy& copy : plan.ring_saves) {
+    EXPECT_TRUE(written.insert(copy.destination).second) << "two rings to one snapshot";
+    EXPECT_TRUE(admitted_[copy.source]);
+    EXPECT_GE(copy.destination, options_.max_sequences);
+    rings_.at(copy.destination) = rings_[copy.source];
+  }
+}
+
+void PlanReplayer::CopyIn(const StepPlan& plan) {
   std::set<int32_t> written;
   for (const BlockCopy& copy : plan.block_copies) {
     EXPECT_EQ(holders_[copy.destination], 0) << "a copy onto a block in use";
     EXPECT_TRUE(written.insert(copy.destination).second);
     EXPECT_FALSE(written.contains(copy.source)) << "copies run in any order";
-    for (int32_t i = 0; i < options_.block_tokens; ++i)
-      BlockCell(copy.destination, i) = BlockCell(copy.source, i);
+    blocks_[copy.destination] = blocks_[copy.source];
   }
   written.clear();
   for (const BlockCopy& copy : plan.ring_copies) {
-    EXPECT_TRUE(admitted_[copy.source] && admitted_[copy.destination]);
+    EXPECT_TRUE(admitted_.at(copy.destination));
+    EXPECT_TRUE(copy.source >= options_.max_sequences || admitted_[copy.source]);
     EXPECT_TRUE(written.insert(copy.destination).second);
     EXPECT_FALSE(written.contains(copy.source)) << "copies run in any order";
     rings_[copy.destination] = rings_[copy.source];
+  }
+  for (const BlockCopy& copy : plan.swap_in_blocks) {
+    EXPECT_EQ(holders_[copy.destination], 0) << "a copy onto a block in use";
+    EXPECT_FALSE(host_blocks_.at(copy.source).empty()) << "nothing is there to be swapped in";
+    blocks_[copy.destination] = std::exchange(host_blocks_[copy.source], {});
+  }
+  for (const BlockCopy& copy : plan.swap_in_rings) {
+    EXPECT_TRUE(admitted_.at(copy.destination));
+    EXPECT_FALSE(host_rings_.at(copy.source).empty()) << "nothing is there to be swapped in";
+    rings_[copy.destination] = std::exchange(host_rings_[copy.source], {});
   }
 }
 
@@ -161,7 +203,7 @@ void PlanReplayer::ExtendTable(const StepSequence& sequence, const StepPlan& pla
     if (++holders_[block] > 1) {
       const int32_t first = static_cast<int32_t>(table.size()) * options_.block_tokens;
       for (int32_t offset = 0; offset < options_.block_tokens; ++offset) {
-        EXPECT_EQ(BlockCell(block, offset).position, first + offset) << "only full blocks are shared";
+        EXPECT_EQ(blocks_[block][offset].position, first + offset) << "only full blocks are shared";
       }
     }
     table.push_back(block);
@@ -170,29 +212,59 @@ void PlanReplayer::ExtendTable(const StepSequence& sequence, const StepPlan& pla
   EXPECT_EQ(static_cast<int32_t>(table.size()), (end + options_.block_tokens - 1) / options_.block_tokens);
 }
 
-void PlanReplayer::Write(int32_t slot, int32_t position, int32_t id) {
+void PlanReplayer::Write(const StepSequence& sequence, int32_t position, int32_t id, bool generated) {
   EXPECT_TRUE(id >= 0 && id < kFakeVocab) << id;
-  const int32_t block = tables_[slot].at(position / options_.block_tokens);
-  EXPECT_EQ(holders_[block], 1) << "a shared block is written";
-  BlockCell(block, position % options_.block_tokens) = {position, id};
-  std::vector<Cell>& ring = rings_[slot];
-  ring[position % ring_tokens_] = {position, id};
+  const int32_t block = tables_[sequence.slot].at(position / options_.block_tokens);
+  const int32_t offset = position % options_.block_tokens;
+  Cells& cells = blocks_[block];
+  if (position < sequence.global_from) {
+    EXPECT_EQ(cells[offset].position, position) << "replays what is not there";
+    EXPECT_EQ(cells[offset].id, id) << "replays another token";
+  } else {
+    EXPECT_EQ(holders_[block], 1) << "a shared block is written";
+    // A block begins anew at its first token: nothing of an earlier life is read by mistake.
+    if (offset == 0) std::fill(cells.begin(), cells.end(), Cell{});
+    cells[offset] = {position, id, generated};
+  }
+  WriteRing(sequence, {position, id, generated});
+}
+
+// The k-th window layer is exact at a position when the layer before it is at every position of the window.
+void PlanReplayer::WriteRing(const StepSequence& sequence, const Cell& written) {
+  if (options_.ring_tokens == 0) return;  // no layer has a window
+  Cells& ring = rings_[sequence.slot];
+  const int32_t position = written.position;
+  Cell& cell = ring[position % options_.ring_tokens];
+  cell = written;
+  cell.layers = layers_;
+  for (int32_t seen = std::max(0, position - window_ + 1); seen < position; ++seen) {
+    const Cell& other = ring[seen % options_.ring_tokens];
+    cell.layers = std::min(cell.layers, 1 + (other.position == seen ? other.layers : 0));
+  }
+  if (position < sequence.global_from) return;
   for (int32_t seen = std::max(0, position - window_ + 1); seen <= position; ++seen) {
-    const Cell& cell = ring[seen % ring_tokens_];
-    EXPECT_EQ(cell.position, seen) << "the window of slot " << slot << " has a gap";
-    const int32_t global = tables_[slot].at(seen / options_.block_tokens);
-    EXPECT_EQ(cell.id, BlockCell(global, seen % options_.block_tokens).id) << "ring and blocks differ";
+    const Cell& other = ring[seen % options_.ring_tokens];
+    EXPECT_EQ(other.position, seen) << "the window of slot " << sequence.slot << " has a gap";
+    EXPECT_EQ(other.layers, layers_) << "too few tokens were replayed before " << position;
+    const int32_t global = tables_[sequence.slot].at(seen / options_.block_tokens);
+    EXPECT_EQ(other.id, blocks_[global][seen % options_.block_tokens].id) << "ring and blocks differ";
   }
 }
 
-std::vector<int32_t> PlanReplayer::Context(int32_t slot, int32_t position) const {
-  std::vector<int32_t> context;
+PlanReplayer::Cells PlanReplayer::Context(int32_t slot, int32_t position) const {
+  Cells context;
   for (int32_t p = 0; p <= position; ++p) {
-    const Cell& cell = BlockCell(tables_[slot].at(p / options_.block_tokens), p % options_.block_tokens);
-    EXPECT_EQ(cell.position, p) << "slot " << slot << " reads what nobody wrote";
-    context.push_back(cell.id);
+    const int32_t block = tables_[slot].at(p / options_.block_tokens);
+    context.push_back(blocks_[block][p % options_.block_tokens]);
+    EXPECT_EQ(context.back().position, p) << "slot " << slot << " reads what nobody wrote";
   }
   return context;
+}
+
+std::vector<int32_t> PlanReplayer::IdsOf(const Cells& cells) {
+  std::vector<int32_t> ids;
+  for (const Cell& cell : cells) ids.push_back(cell.id);
+  return ids;
 }
 
 }  // namespace yoio::test

@@ -25,12 +25,13 @@ float FakeLogprob(const std::vector<int32_t>& context);
 
 // Executes plans one after the other and fails the running test where a plan breaks a rule: steps without
 // gaps, budgets, layout of the plan, tables, a write to a block with two holders, a read of something never
-// written, a window that is not in its ring.
+// written, a window that is not in its ring or was not replayed far enough, a copy of nothing.
 class PlanReplayer {
  public:
-  // Rings hold `window` tokens rounded up to whole blocks, and one block more.
+  // Each window layer sees `window` tokens; there are as many as options.replay_tokens has windows.
   PlanReplayer(const SchedulerOptions& options, int32_t window);
 
+  // Each sample has one alternative, whose id is the position of its context's first generated token.
   StepResult Run(const StepPlan& plan);
 
   int64_t steps() const { return next_step_; }
@@ -41,27 +42,30 @@ class PlanReplayer {
   struct Cell {
     int32_t position = -1;
     int32_t id = -1;
+    bool generated = false;  // computed as a generated token
+    int32_t layers = 0;      // in a ring: how many of the window layers have seen all that they should
   };
+  using Cells = std::vector<Cell>;
 
   void CheckShape(const StepPlan& plan) const;
   void ReleaseAndAdmit(const StepPlan& plan);
-  void Copy(const StepPlan& plan);
+  void CopyOut(const StepPlan& plan);
+  void CopyIn(const StepPlan& plan);
   void ExtendTable(const StepSequence& sequence, const StepPlan& plan);
-  void Write(int32_t slot, int32_t position, int32_t id);
-  std::vector<int32_t> Context(int32_t slot, int32_t position) const;
-
-  Cell& BlockCell(int32_t block, int32_t offset) { return cache_[block * options_.block_tokens + offset]; }
-  const Cell& BlockCell(int32_t block, int32_t offset) const {
-    return cache_[block * options_.block_tokens + offset];
-  }
+  void Write(const StepSequence& sequence, int32_t position, int32_t id, bool generated);
+  void WriteRing(const StepSequence& sequence, const Cell& written);
+  Cells Context(int32_t slot, int32_t position) const;
+  static std::vector<int32_t> IdsOf(const Cells& cells);
 
   const SchedulerOptions options_;
   const int32_t window_;
-  const int32_t ring_tokens_;
+  const int32_t layers_;  // with a window
   int64_t next_step_ = 0;
-  std::vector<Cell> cache_;                   // [blocks, block_tokens]
+  std::vector<Cells> blocks_;                 // [blocks, block_tokens]
   std::vector<int32_t> holders_;              // [blocks] tables that hold it
-  std::vector<std::vector<Cell>> rings_;      // [slots, ring_tokens]
+  std::vector<Cells> rings_;                  // [slots, then snapshots, ring_tokens]
+  std::vector<Cells> host_blocks_;            // [host blocks, block_tokens]
+  std::vector<Cells> host_rings_;             // [host rings, ring_tokens]
   std::vector<std::vector<int32_t>> tables_;  // [slots]
   std::vector<bool> admitted_;                // [slots]
   std::vector<int32_t> previous_samples_;

@@ -18,7 +18,7 @@ std::shared_ptr<LiveRequest> Live(const std::string& id, const std::string& tena
 }
 
 TEST(RegistryTest, AnIdIsTakenUntilItIsRemoved) {
-  Registry registry(10);
+  Registry registry;
   const auto live = Live("a");
   ASSERT_TRUE(registry.Add(live).ok());
   const absl::Status again = registry.Add(Live("a"));
@@ -30,7 +30,7 @@ TEST(RegistryTest, AnIdIsTakenUntilItIsRemoved) {
 }
 
 TEST(RegistryTest, TenantsDoNotSeeEachOther) {
-  Registry registry(10);
+  Registry registry;
   const auto mine = Live("a", "me"), yours = Live("a", "you");
   ASSERT_TRUE(registry.Add(mine).ok());
   EXPECT_EQ(registry.Find("you", "a"), nullptr);
@@ -39,20 +39,8 @@ TEST(RegistryTest, TenantsDoNotSeeEachOther) {
   EXPECT_EQ(registry.Find("you", "a"), yours);
 }
 
-TEST(RegistryTest, RefusesBeyondItsCapacity) {
-  Registry registry(2);
-  const auto first = Live("a");
-  ASSERT_TRUE(registry.Add(first).ok());
-  ASSERT_TRUE(registry.Add(Live("b")).ok());
-  const absl::Status full = registry.Add(Live("c"));
-  EXPECT_EQ(full.code(), absl::StatusCode::kResourceExhausted);
-  EXPECT_EQ(ReasonOf(full), kReasonQueueFull);
-  registry.Remove(*first);
-  EXPECT_TRUE(registry.Add(Live("c")).ok());
-}
-
 TEST(RegistryTest, ClosedItRepeatsTheFirstReason) {
-  Registry registry(2);
+  Registry registry;
   const auto live = Live("a");
   ASSERT_TRUE(registry.Add(live).ok());
   registry.Close(WithReason(absl::StatusCode::kUnavailable, kReasonEngineFailed, "failed"));
@@ -62,7 +50,7 @@ TEST(RegistryTest, ClosedItRepeatsTheFirstReason) {
 }
 
 TEST(RegistryTest, WaitsUntilNothingLives) {
-  Registry registry(2);
+  Registry registry;
   EXPECT_TRUE(registry.WaitUntilEmpty(Clock::now())) << "empty from the start";
   const auto live = Live("a");
   ASSERT_TRUE(registry.Add(live).ok());

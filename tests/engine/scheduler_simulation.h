@@ -21,7 +21,8 @@ struct TestGroup : SequenceGroup {
   std::vector<int32_t> stop_after;            // [n] tokens after which a choice ends; empty: max_tokens
   std::vector<std::vector<int32_t>> outputs;  // [n]
   std::vector<float> scores;
-  std::vector<bool> open;  // [n]
+  std::vector<bool> open;          // [n]
+  bool continues_another = false;  // its prompt may hit what another one generated
   bool retired = false;
 
   int32_t length(int32_t choice) const {
@@ -43,8 +44,15 @@ class Simulation {
       : options_(options), depth_(depth), scheduler_(options), replayer_(options, window) {}
 
   TestGroup* Add(int32_t prompt_tokens, int32_t max_tokens, int32_t n = 1) {
+    std::vector<int32_t> prompt;
+    for (int32_t i = 0; i < prompt_tokens; ++i) prompt.push_back(random_.Below(kFakeVocab));
+    return Add(std::move(prompt), max_tokens, n);
+  }
+
+  TestGroup* Add(std::vector<int32_t> prompt, int32_t max_tokens, int32_t n = 1) {
     auto group = std::make_unique<TestGroup>();
-    for (int32_t i = 0; i < prompt_tokens; ++i) group->prompt.push_back(random_.Below(kFakeVocab));
+    group->prompt = std::move(prompt);
+    group->arrival = now_;
     group->max_tokens = max_tokens;
     group->n = n;
     group->outputs.resize(n);
@@ -62,7 +70,9 @@ class Simulation {
 
   // One turn of the engine's loop. False when there was nothing to do.
   bool Turn() {
-    plan_ = scheduler_.Next(now_ += std::chrono::milliseconds(1), max_prompt_tokens);
+    plan_ = scheduler_.Next(now_ += std::chrono::milliseconds(1),
+                            {.max_prompt_tokens = max_prompt_tokens, .costs = costs});
+    EXPECT_LE(plan_.num_prompt_tokens, max_prompt_tokens);
     const bool idle = plan_.empty();
     if (!idle) results_.push_back(replayer_.Run(plan_));
     if (static_cast<int>(results_.size()) == depth_ || (idle && !results_.empty())) {
@@ -80,7 +90,7 @@ class Simulation {
     for (int turns = 0; Turn(); ++turns) ASSERT_LT(turns, 100000) << "no end in sight";
   }
 
-  // Everything has ended, and every slot and block has come back.
+  // Everything has ended, and every slot and block has come back; the prefix cache may keep some.
   void ExpectAllReturned() {
     EXPECT_EQ(scheduler_.free_blocks(), options_.num_blocks);
     EXPECT_EQ(scheduler_.free_slots(), options_.max_sequences);
@@ -88,6 +98,9 @@ class Simulation {
     EXPECT_EQ(scheduler_.num_waiting(), 0);
     EXPECT_EQ(scheduler_.waiting_tokens(), 0);
     for (const auto& group : groups_) EXPECT_TRUE(group->retired);
+    scheduler_.ClearCache();
+    EXPECT_EQ(scheduler_.cached_blocks(), 0);
+    EXPECT_EQ(scheduler_.free_blocks(), options_.num_blocks);
   }
 
   void Cancel(TestGroup* group) {
@@ -100,9 +113,11 @@ class Simulation {
   const StepPlan& plan() const { return plan_; }
   const std::vector<std::unique_ptr<TestGroup>>& groups() const { return groups_; }
   Random& random() { return random_; }
+  TimePoint now() const { return now_; }
   int64_t steps() const { return replayer_.steps(); }
 
   int32_t max_prompt_tokens = std::numeric_limits<int32_t>::max();  // of the next turns
+  StepCosts costs;
 
  private:
   void Deliver() {
@@ -122,6 +137,10 @@ class Simulation {
     context.insert(context.end(), output.begin(), output.end());
     ASSERT_EQ(sample.token->record.id, FakeToken(context, sample.choice))
         << "choice " << sample.choice << " after " << output.size() << " tokens";
+    if (!group.continues_another) {
+      ASSERT_EQ(sample.token->record.top[0].id, static_cast<int32_t>(group.prompt.size()))
+          << "given tokens are computed as such, generated ones as such";
+    }
     output.push_back(sample.token->record.id);
     if (static_cast<int32_t>(output.size()) < group.length(sample.choice)) return;
     group.open[sample.choice] = false;

@@ -13,8 +13,12 @@ using test::Random;
 using test::Simulation;
 using test::TestGroup;
 
-constexpr SchedulerOptions kRoomy{
-    .block_tokens = 64, .num_blocks = 64, .max_sequences = 8, .max_step_tokens = 64, .max_output_rows = 16};
+constexpr SchedulerOptions kRoomy{.block_tokens = 64,
+                                  .num_blocks = 64,
+                                  .max_sequences = 8,
+                                  .max_step_tokens = 64,
+                                  .max_output_rows = 16,
+                                  .ring_tokens = 192};
 
 // Tests that hold for any number of steps in flight.
 class SchedulerDepthTest : public testing::TestWithParam<int> {};
@@ -257,7 +261,7 @@ TEST(SchedulerTest, AdmissionWaitsForBlocksAndIsNotOvertaken) {
   SchedulerOptions options = kRoomy;
   options.num_blocks = 4;
   Simulation sim(options);
-  TestGroup* first = sim.Submit(sim.Add(100, 20));  // 2 blocks
+  TestGroup* first = sim.Submit(sim.Add(50, 20));   // 1 block, then 2
   TestGroup* large = sim.Submit(sim.Add(200, 10));  // 4 blocks
   TestGroup* small = sim.Submit(sim.Add(10, 10));   // 1 block, which is free all the time
   while (!first->done()) {
@@ -344,12 +348,14 @@ INSTANTIATE_TEST_SUITE_P(Seed, SchedulerRandomTest, testing::Range(1, 41));
 
 TEST_P(SchedulerRandomTest, EveryTokenIsRightAndEverythingReturns) {
   Random random(static_cast<uint64_t>(GetParam()));
+  const int32_t window = 1 + random.Below(9);
   const SchedulerOptions options{.block_tokens = 4,
                                  .num_blocks = 20 + random.Below(60),
                                  .max_sequences = 4 + random.Below(8),
                                  .max_step_tokens = 1 + random.Below(40),
-                                 .max_output_rows = 1 + random.Below(12)};
-  Simulation sim(options, /*depth=*/1 + GetParam() % 3, /*window=*/1 + random.Below(9));
+                                 .max_output_rows = 1 + random.Below(12),
+                                 .ring_tokens = ((window + 3) / 4 + 1) * 4};
+  Simulation sim(options, /*depth=*/1 + GetParam() % 3, window);
   for (int turn = 0; turn < 600; ++turn) {
     if (random.Below(6) == 0) {
       TestGroup* group = sim.Add(2 + random.Below(40), random.Below(12), 1);

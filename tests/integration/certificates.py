@@ -32,12 +32,12 @@ class Authority(Identity):
         subject = ["-subj", f"/CN={name}", "-days", "2"]
         openssl("req", "-x509", *curve, "-keyout", self.key, "-out", self.cert, *subject)
 
-    def sign(self, name, common_name="localhost", expired=False):
-        """An identity for loopback, under files called `name`, which are replaced if they are there."""
+    def sign(self, name, common_name="localhost", names="DNS:localhost,IP:127.0.0.1", expired=False):
+        """An identity in files called `name`, which are replaced if they are there."""
         identity = Identity(self.directory, name)
         request = self.directory / "request.csr"
         extensions = self.directory / "extensions"
-        extensions.write_text("subjectAltName=DNS:localhost,IP:127.0.0.1\n")
+        extensions.write_text(f"subjectAltName={names}\n")
         openssl(
             "req", "-new", *self.curve, "-keyout", identity.key, "-out", request, "-subj", f"/CN={common_name}"
         )

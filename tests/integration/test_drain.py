@@ -1,6 +1,7 @@
 """A drain, step by step: readiness falls, late calls are served, then refused, and idle clients hold nobody."""
 
 import json
+import threading
 import time
 from pathlib import Path
 
@@ -60,8 +61,8 @@ def test_a_second_signal_ends_the_delay():
 
 
 def test_running_streams_finish_new_calls_are_refused_and_counted():
-    with Server() as server:
-        stream, events = start_stream(server, 1200)
+    with Server("--drain-timeout", "2m") as server:
+        stream, events = start_stream(server, 2000)
         gone, _ = start_stream(server, 20000)
         gone.cancel()
         server.process.terminate()
@@ -72,12 +73,41 @@ def test_running_streams_finish_new_calls_are_refused_and_counted():
         wait_until(lambda: not connects(server.address))
         assert readiness(server) == NOT_SERVING
         assert readiness(server, "liveness") == health_pb2.HealthCheckResponse.SERVING
-        assert Answer(events + list(stream)).summary.usage.completion_tokens == 1200
+        assert Answer(events + list(stream)).summary.usage.completion_tokens == 2000
         assert server.process.wait(timeout=20) == 0
         counts = json.loads(server.errors().splitlines()[-1])
         assert counts["event"] == "drained"
         assert counts["cancelled"] == 1 and counts["completed"] >= 1
         assert counts["failed"] == counts["failed_unavailable"] >= 1
+
+
+def test_whatever_comes_during_a_drain_is_served_or_may_be_tried_elsewhere():
+    """Nothing is broken off: a call that comes at a bad moment ends UNAVAILABLE, which clients try again."""
+    with Server("--drain-timeout", "2m") as server:
+        stream, events = start_stream(server, 2000)
+        codes, done = set(), threading.Event()
+
+        def keep_calling():
+            while not done.is_set():
+                try:
+                    server.load()
+                    list(server.generate(request(TEXT, max_tokens=1)))
+                    codes.add(grpc.StatusCode.OK)
+                except grpc.RpcError as error:
+                    codes.add(error.code())
+                    time.sleep(0.005)
+
+        threads = [threading.Thread(target=keep_calling) for _ in range(2)]
+        server.process.terminate()
+        for thread in threads:
+            thread.start()
+        answer = Answer(events + list(stream))
+        code = server.process.wait(timeout=20)
+        done.set()
+        for thread in threads:
+            thread.join()
+        assert answer.summary.usage.completion_tokens == 2000 and code == 0
+        assert codes - {grpc.StatusCode.OK} == {grpc.StatusCode.UNAVAILABLE}
 
 
 def connects(address):
@@ -93,11 +123,12 @@ def connects(address):
 
 def test_clients_are_told_to_connect_anew_and_their_streams_go_on():
     with Server("--max-connection-age", "1s") as server:
-        stream, events = start_stream(server, 2500)
+        stream, _ = start_stream(server, 20000)
         first = connections_after_a_call(server)
         wait_until(lambda: connections_after_a_call(server) - first, seconds=10)
-        answer = Answer(events + list(stream))
-        assert answer.summary.usage.completion_tokens == 2500
+        for _ in range(50):
+            next(stream)  # over the old connection
+        stream.cancel()
 
 
 def connections_after_a_call(server):

@@ -132,5 +132,6 @@ def test_files_that_cannot_be_used_are_named(authority, stranger, tmp_path):
     garbage = tmp_path / "garbage"
     garbage.write_text("nothing")
     assert str(garbage) in refusal(*tls_flags(identity), "--tls-client-ca", str(garbage))
+    assert "--allow-plaintext" in "".join(last_two_lines(run_to_end(listen="0.0.0.0:0")[1]))
     identity.key.chmod(0o666)
     assert "everybody may write" in refusal(*tls_flags(identity))

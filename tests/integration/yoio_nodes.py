@@ -5,9 +5,11 @@ import itertools
 import os
 import socket
 import time
+from pathlib import Path
 
 import grpc
-from yoio_server import MODEL, Process, Server, expect_error, health_pb2, health_pb2_grpc, request
+import pytest
+from yoio_server import HAS_CUDA, MODEL, Process, Server, expect_error, health_pb2, health_pb2_grpc, request
 
 TOKEN = "the-token-of-these-tests"
 TEXT = "A process that has terminated is a zombie until its parent waits for it. "
@@ -27,18 +29,34 @@ def free_address():
             return f"127.0.0.1:{port}"
 
 
-def flags_of(node, token_file, nodes=2, ranks=2):
-    flags = ["--device", "cpu", "--threads", "2", "--follower-token-file", str(token_file)]
+def skip_without(device, ranks):
+    """Skips the test unless every rank can have a device: on GPUs one of its own."""
+    gpus = len(list(Path("/dev").glob("nvidia[0-9]*"))) if HAS_CUDA else 0
+    if device == "cuda" and gpus < ranks:
+        pytest.skip(f"{gpus} GPU(s): {ranks} are needed")
+
+
+def environment_of(node, nodes, ranks):
+    """A node sees the GPUs of its ranks alone, as if they were a machine of their own."""
+    count = ranks // nodes
+    return {"CUDA_VISIBLE_DEVICES": ",".join(str(node * count + index) for index in range(count))}
+
+
+def flags_of(node, token_file, nodes=2, ranks=2, device="cpu"):
+    flags = ["--device", device, "--threads", "2", "--follower-token-file", str(token_file)]
     return [*flags, "--tensor-parallel-size", str(ranks), "--nnodes", str(nodes), "--node-rank", str(node)]
 
 
 class Leader(Server):
     """Started; it serves from `with` on, which waits for its followers."""
 
-    def __init__(self, token_file, *flags, nodes=2, ranks=2, followers_listen="127.0.0.1:0", **options):
+    def __init__(
+        self, token_file, *flags, nodes=2, ranks=2, device="cpu", followers_listen="127.0.0.1:0", **options
+    ):
+        self.environment = environment_of(0, nodes, ranks)
         listen = ["--followers-listen", followers_listen]
         cache = ["--kv-cache-bytes", "256MiB"]
-        super().__init__(*flags_of(0, token_file, nodes, ranks), *listen, *cache, *flags, **options)
+        super().__init__(*flags_of(0, token_file, nodes, ranks, device), *listen, *cache, *flags, **options)
 
     def followers_address(self):
         return self.wait_for_line(r"^yoio-server waiting followers=(\S+) nnodes=\d+$").group(1)
@@ -47,9 +65,10 @@ class Leader(Server):
 class Follower(Process):
     """Started; from `with` on its ranks are loaded."""
 
-    def __init__(self, token_file, leader, *flags, node=1, nodes=2, ranks=2, model=MODEL):
+    def __init__(self, token_file, leader, *flags, node=1, nodes=2, ranks=2, device="cpu", model=MODEL):
+        self.environment = environment_of(node, nodes, ranks)
         network = ["--leader-address", leader, "--health-listen", "127.0.0.1:0"]
-        super().__init__(*flags_of(node, token_file, nodes, ranks), *network, *flags, model=model)
+        super().__init__(*flags_of(node, token_file, nodes, ranks, device), *network, *flags, model=model)
 
     def __enter__(self):
         pattern = r"^yoio-server follower ready health=(\S+) node-rank=\d+ leader=\S+$"
@@ -59,12 +78,13 @@ class Follower(Process):
 
 
 @contextlib.contextmanager
-def group(token_file, *flags, nodes=2, ranks=2, **addresses):
+def group(token_file, *flags, nodes=2, ranks=2, device="cpu", **addresses):
     """A leader and its followers that serve."""
-    leader = Leader(token_file, *flags, nodes=nodes, ranks=ranks, **addresses)
+    leader = Leader(token_file, *flags, nodes=nodes, ranks=ranks, device=device, **addresses)
     address = leader.followers_address()
     followers = [
-        Follower(token_file, address, node=node, nodes=nodes, ranks=ranks) for node in range(1, nodes)
+        Follower(token_file, address, node=node, nodes=nodes, ranks=ranks, device=device)
+        for node in range(1, nodes)
     ]
     try:
         with contextlib.ExitStack() as stack:

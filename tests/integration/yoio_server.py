@@ -67,12 +67,15 @@ from yoio.v1 import (
 class Process:
     """A running yoio-server and what it prints. Use it in a `with`, which ends it."""
 
+    environment = {}  # what it has beside this process's
+
     def __init__(self, *flags, model=MODEL):
         self.files = tempfile.TemporaryDirectory(prefix="yoio-server-")
         self.out_path, self.err_path = Path(self.files.name) / "out", Path(self.files.name) / "err"
         with self.out_path.open("wb") as out, self.err_path.open("wb") as err:
+            environment = clean_environment() | self.environment
             self.process = subprocess.Popen(
-                [BINARY, "--model", str(model), *flags], stdout=out, stderr=err, env=clean_environment()
+                [BINARY, "--model", str(model), *flags], stdout=out, stderr=err, env=environment
             )
 
     def __enter__(self):

@@ -16,7 +16,8 @@ absl::StatusOr<std::unique_ptr<ModelHarness>> ModelHarness::Create(const Harness
   YOIO_ASSIGN_OR_RETURN(harness->config_, ReadModelConfig(options.dir, options.dense ? dense : ""));
   YOIO_ASSIGN_OR_RETURN(const auto checkpoint, Checkpoint::Open(options.dir));
   YOIO_RETURN_IF_ERROR(harness->Meet());
-  harness->blocks_given_.assign(options.max_sequences, 0);
+  harness->tables_.resize(options.max_sequences);
+  harness->blocks_sent_.resize(options.max_sequences);
   harness->blocks_kept_.assign(options.max_sequences, 0);
   harness->ranks_.resize(options.world);
   YOIO_RETURN_IF_ERROR(harness->OnRanks([&](int rank) { return harness->Load(*checkpoint, rank); }));
@@ -56,6 +57,7 @@ absl::Status ModelHarness::Load(const Checkpoint& checkpoint, int number) {
   const int blocks = (options_.max_tokens + kernels::kBlockTokens - 1) / kernels::kBlockTokens;
   const CacheGeometry geometry{.num_blocks = blocks * options_.max_sequences,
                                .max_sequences = options_.max_sequences,
+                               .num_snapshots = options_.num_snapshots,
                                .host_blocks = options_.swaps ? blocks * options_.max_sequences : 0,
                                .host_rings = options_.swaps ? options_.max_sequences : 0,
                                .max_blocks_per_sequence = blocks,
@@ -94,14 +96,19 @@ StepPlan ModelHarness::MakePlan(const std::vector<Piece>& pieces) {
     const auto count = static_cast<int32_t>(piece.ids.size());
     const auto begin = static_cast<int32_t>(plan.token_ids.size());
     const int32_t needed = (piece.start + count + kernels::kBlockTokens - 1) / kernels::kBlockTokens;
-    int32_t& given = blocks_given_[piece.slot];
+    std::vector<int32_t>& table = tables_[piece.slot];
+    while (static_cast<int32_t>(table.size()) < needed) {
+      table.push_back(BlockOf(static_cast<int32_t>(table.size()), piece.slot));
+    }
+    int32_t& sent = blocks_sent_[piece.slot];
     StepSequence sequence{.slot = piece.slot,
                           .token_begin = begin,
                           .token_count = count,
                           .start_position = piece.start,
                           .new_block_begin = static_cast<int32_t>(plan.new_blocks.size()),
-                          .new_block_count = std::max(0, needed - given)};
-    for (; given < needed; ++given) plan.new_blocks.push_back(BlockOf(given, piece.slot));
+                          .new_block_count = std::max(0, needed - sent),
+                          .global_from = piece.global_from};
+    for (; sent < needed; ++sent) plan.new_blocks.push_back(table[sent]);
     plan.sequences.push_back(sequence);
     for (int32_t i = 0; i < count; ++i) plan.positions.push_back(piece.start + i);
     plan.token_ids.insert(plan.token_ids.end(), piece.ids.begin(), piece.ids.end());
@@ -111,13 +118,44 @@ StepPlan ModelHarness::MakePlan(const std::vector<Piece>& pieces) {
   return plan;
 }
 
+void ModelHarness::Admit(int32_t slot, int32_t from, int32_t shared_blocks) {
+  next_.admitted.push_back(
+      {.slot = slot, .sampling = {}, .stop_ids = {}, .prompt_ids = {}, .output_ids = {}});
+  tables_[slot] = {tables_[from].begin(), tables_[from].begin() + shared_blocks};
+  blocks_sent_[slot] = 0;
+}
+
+void ModelHarness::SaveRing(int32_t slot, int32_t snapshot) {
+  next_.ring_saves.push_back({slot, options_.max_sequences + snapshot});
+}
+
+void ModelHarness::RestoreRing(int32_t snapshot, int32_t slot) {
+  next_.ring_copies.push_back({options_.max_sequences + snapshot, slot});
+}
+
+void ModelHarness::PoisonRing(int32_t slot) {
+  const int rings = options_.max_sequences + options_.num_snapshots;
+  const absl::Status filled = OnRanks([&](int number) {
+    const Rank& rank = ranks_[number];
+    for (size_t store = 0; store < config_.plan.stores.size(); ++store) {
+      if (config_.plan.stores[store].window == 0) continue;
+      const int64_t bytes = rank.cache->store_bytes(static_cast<int>(store)) / rings;
+      char* data = reinterpret_cast<char*>(rank.cache->store(static_cast<int>(store)));
+      backends_[number]->Fill(data + slot * bytes, 0xff, bytes, *rank.stream);
+    }
+    return backends_[number]->Synchronize(*rank.stream);
+  });
+  YOIO_CHECK(filled.ok()) << filled.message();
+}
+
 void ModelHarness::Release(int32_t slot) {
   next_.released_slots.push_back(slot);
-  blocks_given_[slot] = 0;
+  tables_[slot].clear();
+  blocks_sent_[slot] = 0;
 }
 
 void ModelHarness::SwapOut(int32_t slot, int32_t place) {
-  blocks_kept_[place] = blocks_given_[slot];
+  blocks_kept_[place] = blocks_sent_[slot];
   for (int32_t i = 0; i < blocks_kept_[place]; ++i) {
     next_.swap_out_blocks.push_back({BlockOf(i, slot), BlockOf(i, place)});
   }

@@ -31,7 +31,8 @@ struct HarnessOptions {
   int max_output_rows = 512;
   int max_sequences = 4;
   int max_tokens = 512;  // of one sequence
-  bool swaps = false;    // the host has a place for every sequence
+  int num_snapshots = 0;
+  bool swaps = false;  // the host has a place for every sequence
 };
 
 // Consecutive tokens of one sequence in a step.
@@ -41,6 +42,7 @@ struct Piece {
   std::vector<int32_t> ids;
   std::vector<int32_t> outputs;  // offsets into ids whose logits are wanted, ascending
   bool generated = false;
+  int32_t global_from = 0;  // as StepSequence
 };
 
 // What one step computed. Rows are in the order of the pieces.
@@ -67,6 +69,14 @@ class ModelHarness {
   void Release(int32_t slot);
   void SwapOut(int32_t slot, int32_t place);
   void SwapIn(int32_t place, int32_t slot);
+  // Also: a sequence begins anew in `slot`, with the first `shared_blocks` of the one in `from`; a ring goes
+  // to a snapshot, or comes from one.
+  void Admit(int32_t slot, int32_t from = 0, int32_t shared_blocks = 0);
+  void SaveRing(int32_t slot, int32_t snapshot);
+  void RestoreRing(int32_t snapshot, int32_t slot);
+
+  // Fills the slot's ring with NaN at once, on all ranks.
+  void PoisonRing(int32_t slot);
 
   // The index keys of the first `length` tokens of a sequence, [length, index dim], as rank 0 has them.
   std::vector<float> IndexKeys(int32_t slot, int length);
@@ -104,9 +114,10 @@ class ModelHarness {
   // The i-th block that is given to a slot, or to a place on the host.
   int32_t BlockOf(int32_t i, int32_t slot) const { return i * options_.max_sequences + slot; }
 
-  std::vector<int32_t> blocks_given_;  // [slots]
-  std::vector<int32_t> blocks_kept_;   // [places on the host]
-  StepPlan next_;                      // what the next plan begins with
+  std::vector<std::vector<int32_t>> tables_;  // [slots]
+  std::vector<int32_t> blocks_sent_;          // [slots] of its table
+  std::vector<int32_t> blocks_kept_;          // [places on the host]
+  StepPlan next_;                             // what the next plan begins with
   int64_t step_ = 0;
   RankThreads threads_;
 };

@@ -43,7 +43,6 @@ class PreemptionTest : public ::testing::TestWithParam<std::tuple<Device, const 
                             .device = device.kind,
                             .dense = dense,
                             .world = device.world,
-                            .threads = 2,
                             .swaps = true});
   }
 

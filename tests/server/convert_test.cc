@@ -115,10 +115,36 @@ TEST_F(ConvertTest, WhatCannotBeHonouredIsUnimplemented) {
   EXPECT_THAT(Refusal("text: 'a' regex: 'b'"), HasSubstr("UNIMPLEMENTED UNSUPPORTED_FIELD regex: "));
   EXPECT_THAT(Refusal("text: 'a' json_schema: '{}'"),
               HasSubstr("UNIMPLEMENTED UNSUPPORTED_FIELD json_schema: "));
-  EXPECT_THAT(Refusal("text: 'a' priority: PRIORITY_LOW"), HasSubstr("UNSUPPORTED_FIELD priority: "));
-  EXPECT_THAT(Refusal("text: 'a' cache { bypass: true }"), HasSubstr("UNSUPPORTED_FIELD cache: "));
-  EXPECT_THAT(Refusal("text: 'a' latency_targets {}"), HasSubstr("UNSUPPORTED_FIELD latency_targets: "));
-  EXPECT_TRUE(Convert("text: 'a' priority: PRIORITY_UNSPECIFIED").ok());
+}
+
+TEST_F(ConvertTest, HowItIsScheduled) {
+  const auto plain = Convert("text: 'a' priority: PRIORITY_UNSPECIFIED");
+  ASSERT_TRUE(plain.ok()) << plain.status();
+  EXPECT_EQ(plain->priority, Priority::kNormal);
+  EXPECT_FALSE(plain->cache.bypass);
+  EXPECT_EQ(plain->cache.salt, "");
+  EXPECT_EQ(plain->targets.total, std::nullopt);
+  constexpr char kFields[] = R"(
+      text: 'a'
+      priority: PRIORITY_HIGH
+      cache { bypass: true salt: 'pepper' }
+      latency_targets { time_to_first_token { seconds: 2 } time_per_output_token { nanos: 50000000 }
+                        total { seconds: 60 } })";
+  v1::ScoreRequest score;
+  ASSERT_TRUE(google::protobuf::TextFormat::ParseFromString(kFields, &score));
+  for (const auto& request : {Convert(kFields), ToRequest(score, model_)}) {
+    ASSERT_TRUE(request.ok()) << request.status();
+    EXPECT_EQ(request->priority, Priority::kHigh);
+    EXPECT_TRUE(request->cache.bypass);
+    EXPECT_EQ(request->cache.salt, "pepper");
+    EXPECT_EQ(request->targets.time_to_first_token, std::chrono::seconds(2));
+    EXPECT_EQ(request->targets.time_per_output_token, std::chrono::milliseconds(50));
+    EXPECT_EQ(request->targets.total, std::chrono::minutes(1));
+  }
+  EXPECT_EQ(Convert("text: 'a' priority: PRIORITY_LOW")->priority, Priority::kLow);
+  EXPECT_THAT(Refusal("text: 'a' priority: 9"), HasSubstr("INVALID_ARGUMENT BAD_VALUE priority: "));
+  EXPECT_THAT(Refusal("text: 'a' latency_targets { total {} }"),
+              HasSubstr("INVALID_ARGUMENT BAD_VALUE latency_targets.total: "));
 }
 
 TEST_F(ConvertTest, WithoutTokenizerTextIsUnimplemented) {
@@ -215,13 +241,31 @@ TEST_F(ConvertTest, FinishedNamesWhatMatched) {
 
 TEST_F(ConvertTest, SummaryLeavesOutWhatWasNotMeasured) {
   SummaryEvent summary{.usage = {.prompt_tokens = 5, .cached_tokens = 1, .completion_tokens = 1},
-                       .timing = {.queue = std::chrono::microseconds(1500), .prefill_chunks = 2}};
+                       .timing = {.queue = std::chrono::microseconds(1500),
+                                  .prefill_chunks = 2,
+                                  .queue_position_on_arrival = 4,
+                                  .preemptions = 3,
+                                  .recomputed_tokens = 70,
+                                  .waited_slots = std::chrono::nanoseconds(1),
+                                  .waited_blocks = std::chrono::nanoseconds(2),
+                                  .waited_token_budget = std::chrono::nanoseconds(3),
+                                  .waited_tenant_share = std::chrono::nanoseconds(4),
+                                  .waited_tokenizer = std::chrono::nanoseconds(5)}};
   std::vector<v1::GenerateResponse> messages;
   AppendResponses(summary, {.model = &model_}, messages);
   const v1::Timing& timing = messages[0].summary().timing();
   EXPECT_EQ(messages[0].summary().usage().prompt_tokens(), 5);
   EXPECT_EQ(timing.queue().nanos(), 1500000);
+  EXPECT_EQ(messages[0].summary().usage().cached_tokens(), 1);
   EXPECT_EQ(timing.prefill_chunks(), 2);
+  EXPECT_EQ(timing.queue_position_on_arrival(), 4);
+  EXPECT_EQ(timing.preemptions(), 3);
+  EXPECT_EQ(timing.recomputed_tokens(), 70);
+  EXPECT_EQ(timing.waited().slots().nanos(), 1);
+  EXPECT_EQ(timing.waited().blocks().nanos(), 2);
+  EXPECT_EQ(timing.waited().token_budget().nanos(), 3);
+  EXPECT_EQ(timing.waited().tenant_share().nanos(), 4);
+  EXPECT_EQ(timing.waited().tokenizer().nanos(), 5);
   EXPECT_FALSE(timing.has_time_per_output_token());  // one token has no time between tokens
   EXPECT_FALSE(timing.has_longest_gap());
   EXPECT_FALSE(timing.has_deadline_left());

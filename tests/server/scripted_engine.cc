@@ -57,6 +57,10 @@ ScriptedEngine::ScriptedEngine() {
   limits_.max_sequences = 8;
   limits_.max_step_tokens = 512;
   limits_.max_request_time = std::chrono::hours(1);
+  limits_.max_queued_requests = 100;
+  limits_.max_queued_tokens = 10000;
+  limits_.tenant = {.max_requests = 50, .max_queued_tokens = 5000, .max_cache_share = 0.5};
+  limits_.max_token_gap = std::chrono::milliseconds(100);
   memory_.device = "cpu";
   memory_.ranks = 2;
 }
