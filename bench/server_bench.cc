@@ -14,6 +14,7 @@
 //   tokens/...     tokens a second when what waits for the reader merges
 //   merged/...     tokens in a message then
 //   cpu/...        processor time of client and server for one message, or (cpu-token) for one token
+//   tls-cost/...   by what share TLS lowers that rate of messages, or (tls-cost-tokens) of tokens
 // The floor of `messages` and `cpu` is the bare reactor's, of `tls` ones that of the same without TLS.
 #include <grpcpp/impl/service_type.h>
 
@@ -172,6 +173,10 @@ void AddRows(const Options& options, const std::map<Case, std::vector<Cost>>& me
       report.Add({name("cpu-token"), result.cpu_us, "us", floor.cpu_us});
       report.Add({name("merged"), result.merged, "x"});
     }
+    const Case plain{key.who, key.one_by_one, false};
+    if (!key.tls || !medians.contains(plain)) continue;
+    const double cost = 100 * (1 - result.per_second / medians.at(plain).per_second);
+    report.Add({plain.Name(key.one_by_one ? "tls-cost" : "tls-cost-tokens", options.streams), cost, "%"});
   }
 }
 

@@ -28,6 +28,7 @@ measure() {  # NAME of the result, program, its arguments
 }
 measure kernels_bench kernels_bench
 measure step_bench step_bench
+if [ -x "$bin/server_bench" ]; then measure server_bench server_bench; fi
 if has_gpu && [ -x "$bin/idle_bench" ]; then measure idle_bench idle_bench; fi
 if [ "$gpus" -gt 1 ]; then
   ranks=1,2
