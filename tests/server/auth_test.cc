@@ -7,6 +7,7 @@
 
 #include <memory>
 #include <string>
+#include <utility>
 
 #include "server/token.h"
 #include "tests/server/in_process.h"
@@ -14,6 +15,8 @@
 
 namespace yoio {
 namespace {
+
+using testing::HasSubstr;
 
 constexpr char kKeys[] = R"([
   {"sha256": "8ed3f6ad685b959ead7022518e1af76cd816f8e8ec7ccdda1ed4018e8f2223f8", "tenant": "search",
@@ -82,6 +85,26 @@ TEST(AuthTest, WhoHasNoKeyGetsNothingDone) {
     EXPECT_EQ(ErrorInfoOf(status).reason(), "BAD_CREDENTIAL");
   }
   EXPECT_EQ(server.engine.num_live(), 0);
+}
+
+TEST(AuthTest, APriorityAboveTheKeysHighestIsRefused) {
+  Guarded server;
+  const auto ask = [&](const char* key, v1::Priority priority) {
+    v1::GenerateRequest request = Prompt();
+    request.set_priority(priority);
+    return server.Generate(key, request);
+  };
+  for (const auto& [key, priority] :
+       {std::pair("alpha", v1::PRIORITY_NORMAL), {"alpha", v1::PRIORITY_HIGH}, {"beta", v1::PRIORITY_HIGH}}) {
+    const grpc::Status status = ask(key, priority);
+    EXPECT_EQ(status.error_code(), grpc::PERMISSION_DENIED);
+    EXPECT_EQ(ErrorInfoOf(status).reason(), "NOT_ALLOWED");
+    EXPECT_THAT(status.error_message(), HasSubstr("priority"));
+  }
+  EXPECT_EQ(server.engine.num_live(), 0);
+  server.engine.AnswerWith("x");
+  EXPECT_TRUE(ask("alpha", v1::PRIORITY_LOW).ok());
+  EXPECT_TRUE(ask("beta", v1::PRIORITY_NORMAL).ok());
 }
 
 TEST(AuthTest, EachTenantHasItsOwnIds) {
