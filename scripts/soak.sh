@@ -40,7 +40,7 @@ trap 'exit 130' INT TERM
 
 # The cache is small enough to be in use from end to end when the warm-up is over: what is resident then stays.
 start_server() {
-  "$bin/yoio-server" --model "$model" --listen 127.0.0.1:0 --health-listen off --kv-cache-bytes 128MiB \
+  "$bin/yoio-server" --model "$model" --listen 127.0.0.1:0 --health-listen off --kv-cache-bytes 192MiB \
     >"$out/server.out" 2>"$out/server.log" &
   server_pid=$!
   local deadline=$((SECONDS + start_seconds))

@@ -18,9 +18,9 @@ STALL_SECONDS = 1
 
 @pytest.fixture(scope="module")
 def server():
-    # Without the prefix cache every block is free when nothing runs.
-    flags = ("--kv-cache-bytes", "256MiB", "--prefix-cache", "off", "--stall-timeout", f"{STALL_SECONDS}s")
-    with Server(*flags) as running:
+    # The queue holds what one connection may have under way, and those of others.
+    flags = ("--kv-cache-bytes", "256MiB", "--stall-timeout", f"{STALL_SECONDS}s")
+    with Server(*flags, "--max-queued-requests", "2048") as running:
         yield running
 
 
