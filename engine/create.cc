@@ -47,7 +47,7 @@ ModelInfo Describe(const EngineOptions& options, const ModelConfig& config, cons
 
 Duration TokenGap(const EngineOptions& options, kernels::DeviceKind kind) {
   if (options.max_token_gap > Duration::zero()) return options.max_token_gap;
-  return std::chrono::milliseconds(kind == kernels::DeviceKind::kCpu ? 100 : 20);
+  return std::chrono::milliseconds(kind == kernels::DeviceKind::kCpu ? 100 : 10);
 }
 
 absl::StatusOr<std::unique_ptr<Engine>> Build(const EngineOptions& options, Node node) {

@@ -48,7 +48,7 @@ struct EngineOptions {
   int max_output_rows = 512;
   int default_max_tokens = 1024;
   // No step with a token for somebody is made longer than this by prompts, as far as recent steps tell; 0:
-  // 100 ms on CPU, 20 ms on CUDA.
+  // 100 ms on CPU, 10 ms on CUDA. They may double a step in any case.
   Duration max_token_gap{0};
   bool prefix_cache = true;
   int64_t swap_bytes = -1;  // host memory per rank for preempted sequences; -1: sized from what is free

@@ -33,16 +33,18 @@ std::vector<Scheduler::Chunk> Scheduler::ChooseDecodes(Budget& budget) {
   }
   const size_t room = static_cast<size_t>(std::min(budget.tokens, budget.output_rows));
   const size_t first = ready.size() <= room ? 0 : next_decode_ % ready.size();
+  int32_t again = std::max(kMaxCaughtUpRows - static_cast<int32_t>(ready.size()), 1);
   std::vector<Chunk> decodes;
   size_t i = 0;
   for (; i < ready.size() && budget.tokens > 0; ++i) {
     const Member& member = ready[(first + i) % ready.size()];
     const int32_t left = TokensToDraw(*member.group, member.sequence());
-    int32_t count = std::min({left, kMaxCaughtUpTokens, budget.tokens});
+    int32_t count = std::min({left, kMaxCaughtUpTokens, 1 + again, budget.tokens});
     if (count == left && budget.output_rows == 0) --count;
     if (count == 0) break;
     if (count == left) --budget.output_rows;
     budget.tokens -= count;
+    again -= count - 1;
     decodes.push_back({member, count});
   }
   next_decode_ = first + i;

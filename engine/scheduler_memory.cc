@@ -69,7 +69,7 @@ bool Scheduler::CheaperToSwap(const SequenceGroup& group) const {
   const int32_t given = std::min(tokens, group.prompt_tokens());
   const int32_t steps = (tokens - given + kMaxCaughtUpTokens - 1) / kMaxCaughtUpTokens;
   const double again = given * costs_.seconds_per_prompt_token + steps * costs_.seconds_per_step;
-  return 2 * BlocksOfTokens(tokens) * costs_.seconds_per_swapped_block <= again;
+  return BlocksOfTokens(tokens) * costs_.seconds_per_swapped_block <= again;
 }
 
 void Scheduler::Preempt(SequenceGroup* group, TimePoint now) {

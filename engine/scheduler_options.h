@@ -11,6 +11,9 @@ namespace yoio {
 
 // Generated tokens of one sequence that one step computes again, so that no other waits long beside it.
 inline constexpr int32_t kMaxCaughtUpTokens = 32;
+// Generated rows of one step up to which tokens are computed again beside the next one of each sequence: on a
+// GPU more rows in one step would change the bits of all of them (invariant I5).
+inline constexpr int32_t kMaxCaughtUpRows = 64;
 
 struct SchedulerOptions {
   int32_t block_tokens = 64;

@@ -58,7 +58,7 @@ void StepPace::Measure(int32_t prompt_tokens, double seconds) {
 int32_t StepPace::MaxPromptTokens(bool decoding) const {
   if (measured_steps_ == 0) return static_cast<int32_t>(kMost);
   const int32_t most = Fitting(longest_, cautious_);
-  return decoding ? std::min(most, Fitting(max_token_gap_ - base_, average_)) : most;
+  return decoding ? std::min(most, Fitting(std::max(max_token_gap_ - base_, base_), average_)) : most;
 }
 
 bool StepPace::can_predict() const { return measured_steps_ >= kStepsToPredict; }

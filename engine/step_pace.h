@@ -17,7 +17,7 @@ namespace yoio {
 class StepPace {
  public:
   // No step is meant to last longer than a quarter of `step_timeout`, and none in which somebody waits for a
-  // generated token longer than `max_token_gap`.
+  // generated token longer than `max_token_gap`, or than twice its time without prompts if that is more.
   StepPace(Duration step_timeout, Duration max_token_gap)
       : longest_(ToSeconds(step_timeout / 4)), max_token_gap_(ToSeconds(max_token_gap)) {}
 

@@ -170,7 +170,7 @@ std::vector<Flag> MakeFlags(ServerOptions& o) {
       {"default-max-tokens", "N", "max_tokens of a request that leaves it out, if there is room.",
        IntValue(e.default_max_tokens, 1, 1 << 30), Nodes::kLeader},
       {"max-token-gap", "DURATION", "Most that prompts make others wait for a token.",
-       DurationValue(e.max_token_gap, milliseconds(1), "100ms on CPU, 20ms on CUDA"), Nodes::kLeader},
+       DurationValue(e.max_token_gap, milliseconds(1), "100ms on CPU, 10ms on CUDA"), Nodes::kLeader},
       {"prefix-cache", "on|off", "Keep what prompts computed for others that begin alike.",
        SwitchValue(e.prefix_cache), Nodes::kLeader},
       {"swap-bytes", "BYTES", "Host memory for sequences that give way, per rank.",
