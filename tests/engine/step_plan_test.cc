@@ -35,9 +35,14 @@ StepPlan FullPlan() {
   admission.prompt_ids = {100, 101, 102};
   admission.output_ids = {103};
   plan.admitted[1].slot = 8;
+  plan.swap_out_blocks = {{40, 41}};
+  plan.swap_out_rings = {{42, 43}};
+  plan.ring_saves = {{44, 45}};
   plan.block_copies = {{20, 21}};
   plan.ring_copies = {{22, 23}, {24, 25}};
-  plan.sequences = {{7, 0, 3, 64, 0, 2}, {8, 3, 1, 99, 2, 0}};
+  plan.swap_in_blocks = {{46, 47}};
+  plan.swap_in_rings = {{48, 49}};
+  plan.sequences = {{7, 0, 3, 64, 0, 2, 66}, {8, 3, 1, 99, 2, 0}};
   plan.new_blocks = {30, 31};
   plan.token_ids = {500, 501, 502, -1};
   plan.positions = {64, 65, 66, 99};
@@ -70,6 +75,16 @@ TEST(StepPlanTest, EveryFieldComesBack) {
   EXPECT_EQ(admission.min_tokens, 6);
   EXPECT_EQ(admission.prompt_ids, plan.admitted[0].prompt_ids);
   EXPECT_EQ(admission.output_ids, plan.admitted[0].output_ids);
+  ASSERT_EQ(read->swap_out_blocks.size(), 1u);
+  EXPECT_EQ(read->swap_out_blocks[0].destination, 41);
+  ASSERT_EQ(read->swap_out_rings.size(), 1u);
+  EXPECT_EQ(read->swap_out_rings[0].destination, 43);
+  ASSERT_EQ(read->ring_saves.size(), 1u);
+  EXPECT_EQ(read->ring_saves[0].source, 44);
+  ASSERT_EQ(read->swap_in_blocks.size(), 1u);
+  EXPECT_EQ(read->swap_in_blocks[0].source, 46);
+  ASSERT_EQ(read->swap_in_rings.size(), 1u);
+  EXPECT_EQ(read->swap_in_rings[0].destination, 49);
   ASSERT_EQ(read->block_copies.size(), 1u);
   EXPECT_EQ(read->block_copies[0].source, 20);
   EXPECT_EQ(read->block_copies[0].destination, 21);
@@ -82,6 +97,7 @@ TEST(StepPlanTest, EveryFieldComesBack) {
   EXPECT_EQ(read->sequences[0].start_position, 64);
   EXPECT_EQ(read->sequences[1].new_block_begin, 2);
   EXPECT_EQ(read->sequences[0].new_block_count, 2);
+  EXPECT_EQ(read->sequences[0].global_from, 66);
   EXPECT_EQ(read->new_blocks, plan.new_blocks);
   EXPECT_EQ(read->token_ids, plan.token_ids);
   EXPECT_EQ(read->positions, plan.positions);
@@ -113,11 +129,11 @@ TEST(StepPlanTest, TheLayoutIsFixed) {
   plan.step = 0x0102030405060708;
   plan.released_slots = {-2};
   const std::string bytes = Serialize(plan);
-  const std::string expected = std::string("\x01\x00\x50\x59", 4) +
+  const std::string expected = std::string("\x02\x00\x50\x59", 4) +
                                std::string("\x08\x07\x06\x05\x04\x03\x02\x01", 8) +
-                               std::string("\x01\x00\x00\x00\xfe\xff\xff\xff", 8) + std::string(11 * 4, '\0');
+                               std::string("\x01\x00\x00\x00\xfe\xff\xff\xff", 8) + std::string(16 * 4, '\0');
   EXPECT_EQ(bytes, expected);
-  EXPECT_EQ(Serialize(FullPlan()).size(), 408u);
+  EXPECT_EQ(Serialize(FullPlan()).size(), 476u);
 }
 
 TEST(StepPlanTest, EveryTruncationIsRefused) {
@@ -136,9 +152,9 @@ TEST(StepPlanTest, BytesAfterTheEndAreRefused) {
 
 TEST(StepPlanTest, AnotherVersionIsRefused) {
   std::string bytes = Serialize(FullPlan());
-  bytes[0] = 2;
+  bytes[0] = 3;
   EXPECT_THAT(DeserializeStepPlan(bytes).status().message(),
-              HasSubstr("version 1498415106, expected 14984151"));
+              HasSubstr("version 1498415107, expected 1498415106"));
 }
 
 TEST(StepPlanTest, ALengthBeyondTheEndAllocatesNothing) {

@@ -96,18 +96,18 @@ BAD_REQUESTS = [
     ("a regex", request(TEXT, regex="a+"), UNIMPLEMENTED, "UNSUPPORTED_FIELD", "regex"),
     ("a json schema", request(TEXT, json_schema="{}"), UNIMPLEMENTED, "UNSUPPORTED_FIELD", "json_schema"),
     (
-        "a priority",
-        request(TEXT, priority=request_pb2.PRIORITY_HIGH),
-        UNIMPLEMENTED,
-        "UNSUPPORTED_FIELD",
-        "priority",
+        "a long salt",
+        request(TEXT, cache=request_pb2.CacheOptions(salt="x" * 129)),
+        INVALID,
+        "BAD_VALUE",
+        "cache.salt",
     ),
     (
-        "cache options",
-        request(TEXT, cache=request_pb2.CacheOptions(bypass=True)),
-        UNIMPLEMENTED,
-        "UNSUPPORTED_FIELD",
-        "cache",
+        "a target of no time",
+        request(TEXT, latency_targets=request_pb2.LatencyTargets(total={"seconds": 0})),
+        INVALID,
+        "BAD_VALUE",
+        "latency_targets",
     ),
 ]
 
