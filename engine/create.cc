@@ -45,16 +45,16 @@ ModelInfo Describe(const EngineOptions& options, const ModelConfig& config, cons
           .default_max_tokens = options.default_max_tokens};
 }
 
-Duration TokenGap(const EngineOptions& options, kernels::DeviceKind kind) {
-  if (options.max_token_gap > Duration::zero()) return options.max_token_gap;
-  return std::chrono::milliseconds(kind == kernels::DeviceKind::kCpu ? 100 : 10);
+TokenGap ChooseTokenGap(const EngineOptions& options, kernels::DeviceKind kind) {
+  if (options.max_token_gap > Duration::zero()) return {options.max_token_gap, /*even=*/false};
+  return {std::chrono::milliseconds(kind == kernels::DeviceKind::kCpu ? 100 : 10), /*even=*/true};
 }
 
 absl::StatusOr<std::unique_ptr<Engine>> Build(const EngineOptions& options, Node node) {
   EngineParts parts;
   parts.options = options;
   parts.node = std::make_unique<Node>(std::move(node));
-  parts.options.max_token_gap = TokenGap(options, parts.node->devices.kind());
+  parts.token_gap = ChooseTokenGap(options, parts.node->devices.kind());
   const ModelConfig& config = *parts.node->config;
   YOIO_ASSIGN_OR_RETURN(const SamplingParams defaults, ReadSamplingDefaults(options.model_dir));
   YOIO_ASSIGN_OR_RETURN(parts.tokenizer, LoadTokenizer(options, config));
@@ -71,7 +71,7 @@ absl::StatusOr<std::unique_ptr<Engine>> Build(const EngineOptions& options, Node
                   .max_queued_requests = options.max_queued_requests,
                   .max_queued_tokens = options.max_queued_tokens,
                   .tenant = options.tenant_limits,
-                  .max_token_gap = parts.options.max_token_gap};
+                  .max_token_gap = parts.token_gap.most};
   parts.scheduler = {.block_tokens = kernels::kBlockTokens,
                      .num_blocks = sizing.cache.num_blocks,
                      .max_sequences = options.max_sequences,

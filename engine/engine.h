@@ -47,8 +47,9 @@ struct EngineOptions {
   int max_step_tokens = 0;  // 0: 512 on CPU, 8192 on CUDA
   int max_output_rows = 512;
   int default_max_tokens = 1024;
-  // No step with a token for somebody is made longer than this by prompts, as far as recent steps tell; 0:
-  // 100 ms on CPU, 10 ms on CUDA. They may double a step in any case.
+  // No step with a token for somebody is made longer than this by prompts, as far as recent steps tell, or
+  // than twice its time without them. 0: tokens come evenly while few prompts wait (engine/step_pace.h), and
+  // the bound is 100 ms on CPU, 10 ms on CUDA.
   Duration max_token_gap{0};
   bool prefix_cache = true;
   int64_t swap_bytes = -1;  // host memory per rank for preempted sequences; -1: sized from what is free

@@ -34,7 +34,8 @@ EngineImpl::EngineImpl(EngineParts parts)
       scheduler_(parts_.scheduler),
       gate_(parts_.options.max_queued_requests, parts_.options.max_queued_tokens),
       text_pool_(parts_.options.text_threads, TextQueue(parts_.options)),
-      loop_(parts_.options, parts_.depth, *parts_.leader, scheduler_, mailbox_, gate_, registry_) {
+      loop_(parts_.options, parts_.depth, parts_.token_gap, *parts_.leader, scheduler_, mailbox_, gate_,
+            registry_) {
   // An engine that has nothing to do learns of it too.
   parts_.leader->OnFailure([this](const absl::Status& reason) { mailbox_.Post(FailureCommand{reason}); });
 }

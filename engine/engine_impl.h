@@ -28,6 +28,7 @@ struct EngineParts {
   Limits limits;
   MemoryPlan memory;
   int depth = 1;
+  TokenGap token_gap;
   SchedulerOptions scheduler;
   std::unique_ptr<Tokenizer> tokenizer;  // may be null
   std::unique_ptr<Node> node;

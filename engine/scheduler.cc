@@ -51,6 +51,14 @@ int32_t Scheduler::num_decoding() const {
   return count;
 }
 
+int64_t Scheduler::prompt_tokens_to_run() const {
+  int64_t tokens = waiting_.tokens();
+  for (const SequenceGroup* group : running_) {
+    if (!group->choices[0].ended) tokens += PromptTokensLeft(*group, group->choices[0]);
+  }
+  return tokens;
+}
+
 StepPlan Scheduler::Next(TimePoint now, const StepAllowance& allowance) {
   now_ = now;
   costs_ = allowance.costs;

@@ -80,6 +80,8 @@ class Scheduler {
   // Sequences that draw a token in every step.
   int32_t num_decoding() const;
   int64_t waiting_tokens() const { return waiting_.tokens(); }
+  // Of prompts that wait or are under way.
+  int64_t prompt_tokens_to_run() const;
   const WaitingQueue& waiting() const { return waiting_; }
   // Those that only the prefix cache holds are free, too.
   int32_t free_blocks() const { return memory_.free_blocks(); }

@@ -16,8 +16,8 @@ absl::Status NotANumber() { return absl::InternalError("the model produced a log
 
 }  // namespace
 
-StepLoop::StepLoop(const EngineOptions& options, int depth, Leader& leader, Scheduler& scheduler,
-                   Mailbox& mailbox, QueueGate& gate, Registry& registry)
+StepLoop::StepLoop(const EngineOptions& options, int depth, const TokenGap& gap, Leader& leader,
+                   Scheduler& scheduler, Mailbox& mailbox, QueueGate& gate, Registry& registry)
     : depth_(depth),
       first_prediction_(Clock::now() + options.prediction_delay),
       seconds_per_swapped_block_(leader.seconds_per_swapped_block()),
@@ -25,7 +25,7 @@ StepLoop::StepLoop(const EngineOptions& options, int depth, Leader& leader, Sche
       scheduler_(scheduler),
       mailbox_(mailbox),
       registry_(registry),
-      pace_(leader.step_timeout(), options.max_token_gap),
+      pace_(leader.step_timeout(), gap),
       roster_({options.progress_interval, options.stall_timeout}, scheduler, gate, registry) {
   Publish();
   thread_ = std::thread([this] { Run(); });
@@ -70,7 +70,8 @@ void StepLoop::Run() {
 
 bool StepLoop::Submit() {
   const TimePoint begin = Clock::now();
-  StepAllowance allowance{.max_prompt_tokens = pace_.MaxPromptTokens(scheduler_.num_decoding() > 0),
+  StepAllowance allowance{.max_prompt_tokens = pace_.MaxPromptTokens(scheduler_.num_decoding() > 0,
+                                                                     scheduler_.prompt_tokens_to_run()),
                           .costs = pace_.costs()};
   allowance.costs.seconds_per_swapped_block = seconds_per_swapped_block_;
   StepPlan plan = scheduler_.Next(begin, allowance);

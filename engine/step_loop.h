@@ -24,10 +24,10 @@ namespace yoio {
 // Owns its thread, which runs until the mailbox is closed.
 class StepLoop {
  public:
-  // `options` complete, `depth` steps in flight. The rest outlives the loop, and the mailbox is closed before
+  // `depth` steps in flight. The rest outlives the loop, and the mailbox is closed before
   // its destructor, which joins.
-  StepLoop(const EngineOptions& options, int depth, Leader& leader, Scheduler& scheduler, Mailbox& mailbox,
-           QueueGate& gate, Registry& registry);
+  StepLoop(const EngineOptions& options, int depth, const TokenGap& gap, Leader& leader, Scheduler& scheduler,
+           Mailbox& mailbox, QueueGate& gate, Registry& registry);
   ~StepLoop() { thread_.join(); }
 
   // As of the last step. Who waits and who runs is the gate's to say. Any thread.

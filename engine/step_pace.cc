@@ -18,6 +18,17 @@ constexpr double kForgetting = 1.0 / 8;
 constexpr double kLeastPromptShare = 0.1;
 constexpr int64_t kStepsToPredict = 16;
 
+// What prompts get of a step in which others generate, if tokens are to come evenly: a long step between
+// short ones is a gap that everybody sees. So prompts get as much time as the rest of the step, and up to
+// kMostOfBase times as much when what is to run would otherwise take longer than kHorizon seconds. When it
+// takes longer than kDeepQueue seconds anyway, every step has prompts, and throughput counts: they fill the
+// gap.
+constexpr double kHorizon = 1;
+constexpr double kDeepQueue = 4;
+constexpr double kMostOfBase = 1.5;
+// Of the gap: chunks that take less time than this would be too short to be efficient.
+constexpr double kLeastOfGap = 0.1;
+
 // The tokens that fit `seconds` at `cost` seconds each.
 int32_t Fitting(double seconds, double cost) {
   if (cost <= 0) return static_cast<int32_t>(kMost);
@@ -55,10 +66,19 @@ void StepPace::Measure(int32_t prompt_tokens, double seconds) {
   ++measured_steps_;
 }
 
-int32_t StepPace::MaxPromptTokens(bool decoding) const {
+int32_t StepPace::MaxPromptTokens(bool decoding, int64_t to_run) const {
   if (measured_steps_ == 0) return static_cast<int32_t>(kMost);
   const int32_t most = Fitting(longest_, cautious_);
-  return decoding ? std::min(most, Fitting(std::max(max_token_gap_ - base_, base_), average_)) : most;
+  return decoding ? std::min(most, Fitting(PromptSeconds(to_run), average_)) : most;
+}
+
+double StepPace::PromptSeconds(int64_t to_run) const {
+  const double most = std::max(max_token_gap_ - base_, base_);
+  const double work = static_cast<double>(to_run) * average_;
+  if (!even_ || work >= kDeepQueue) return most;
+  const double share = std::min(work / kHorizon, 0.99);  // of all time, for the work to be done by then
+  const double even = base_ * std::clamp(share / (1 - share), 1.0, kMostOfBase);
+  return std::min(std::max(even, max_token_gap_ * kLeastOfGap), most);
 }
 
 bool StepPace::can_predict() const { return measured_steps_ >= kStepsToPredict; }

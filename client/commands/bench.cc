@@ -119,12 +119,11 @@ class BenchCommand : public Command {
     if (!options.ok()) return WrongUsage(options.status());
     const absl::StatusOr<v1::GetServerInfoResponse> server = client.GetServerInfo(call);
     if (server.ok()) load->max_concurrent_streams = server->limits().max_concurrent_streams();
-    const Workload workload(*options);
     const bool slow_readers = options->injections[static_cast<int>(Injection::kSlowReader)] > 0;
     if (!Connect(*channel, slow_readers)) return kUnavailable;
-    if (options_.saturation()) return FindSaturationOf(workload, *load);
-    if (!rates->empty()) return Sweep(workload, *load, *rates);
-    const LoadResult result = RunOnce(workload, *load);
+    if (options_.saturation()) return FindSaturationOf(*options, *load);
+    if (!rates->empty()) return Sweep(*options, *load, *rates);
+    const LoadResult result = RunOnce(*options, *load);
     PrintNow(json_ ? ResultJson(result) : ResultTable(result));
     return ExitCodeOf(result);
   }
@@ -157,7 +156,8 @@ class BenchCommand : public Command {
     return true;
   }
 
-  LoadResult RunOnce(const Workload& workload, const LoadOptions& load) {
+  LoadResult RunOnce(const WorkloadOptions& options, const LoadOptions& load) {
+    const Workload workload(options);
     ProgressDisplay display;
     Runner runner(channels_, workload, load);
     return runner.Run(cancellation_, [&display](Duration elapsed, const auto& progress, int64_t live) {
@@ -165,11 +165,13 @@ class BenchCommand : public Command {
     });
   }
 
-  // An open-loop run at `rate`, shown as one line.
-  LoadResult RunAt(double rate, const Workload& workload, LoadOptions load) {
+  // An open-loop run at `rate`, shown as one line. Moves `options` on to another seed: prompts that a run
+  // before it has sent would be found in the server's prefix cache.
+  LoadResult RunAt(double rate, WorkloadOptions& options, LoadOptions load) {
     load.concurrency = 0;
     load.rate = RateOptions{rate, rate, {}, options_.poisson()};
-    const LoadResult result = RunOnce(workload, load);
+    const LoadResult result = RunOnce(options, load);
+    ++options.seed;
     PrintNow(json_ ? ResultJson(result) : SweepRow(result));
     for (const std::string& warning : result.warnings) {
       if (!json_) PrintNow(absl::StrCat("  warning: ", warning, "\n"));
@@ -177,13 +179,13 @@ class BenchCommand : public Command {
     return result;
   }
 
-  int Sweep(const Workload& workload, const LoadOptions& load, const std::vector<double>& rates) {
+  int Sweep(WorkloadOptions options, const LoadOptions& load, const std::vector<double>& rates) {
     if (!json_) PrintNow(SweepHeader());
     std::vector<LoadResult> results;
     int exit_code = kDone;
     for (const double rate : rates) {
       if (cancellation_.cancelled()) break;
-      results.push_back(RunAt(rate, workload, load));
+      results.push_back(RunAt(rate, options, load));
       exit_code = std::max(exit_code, ExitCodeOf(results.back()));
     }
     if (!options_.plot().empty() && !(std::ofstream(options_.plot()) << SweepPlot(results)).flush()) {
@@ -193,15 +195,16 @@ class BenchCommand : public Command {
     return exit_code;
   }
 
-  int FindSaturationOf(const Workload& workload, LoadOptions load) {
+  int FindSaturationOf(WorkloadOptions options, LoadOptions load) {
     constexpr int kConcurrency = 64;
     if (load.concurrency == 0) load.concurrency = kConcurrency;
     if (!load.drain) load.drain = Duration::zero();
-    const LoadResult closed = RunOnce(workload, load);
+    const LoadResult closed = RunOnce(options, load);
+    ++options.seed;
     if (!json_) PrintNow(SweepHeader());
     PrintNow(json_ ? ResultJson(closed) : SweepRow(closed));
     const double found = FindSaturation(closed.completed_per_second, [&](double rate) {
-      return cancellation_.cancelled() ? LoadResult() : RunAt(rate, workload, load);
+      return cancellation_.cancelled() ? LoadResult() : RunAt(rate, options, load);
     });
     if (cancellation_.cancelled()) return kInterrupted;
     PrintNow(json_ ? absl::StrFormat("{\"saturation_rate\": %.4g}\n", found)

@@ -74,7 +74,8 @@ void BenchOptions::AddLoadOptions(CLI::App& app) {
   add("--connections", connections_, "COUNT", "Connections, used in turn")
       ->check(CLI::PositiveNumber.description(""))
       ->capture_default_str();
-  add("--seed", seed_, "SEED", "The same seed sends the same requests")->capture_default_str();
+  add("--seed", seed_, "SEED", "The same seed sends the same requests; a sweep counts on from it")
+      ->capture_default_str();
 }
 
 void BenchOptions::AddRequestOptions(CLI::App& app) {

@@ -70,6 +70,7 @@ TEST(EngineOverloadTest, TheQueueIsAsLongAsItMayBeHoweverManyCome) {
         } else {
           EXPECT_EQ(status.code(), absl::StatusCode::kResourceExhausted);
           EXPECT_EQ(ReasonOf(status), kReasonQueueFull);
+          call->outbox()->End(status);  // lets go of the call, which holds it
           ++refused;
         }
       }

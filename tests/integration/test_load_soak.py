@@ -6,7 +6,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 BIN = Path(os.environ["SERVER_BINARY"]).parent
-SECONDS = 20
+SECONDS = 12
 
 
 def soak(out, **settings):
@@ -17,8 +17,8 @@ def soak(out, **settings):
 
 
 def test_a_short_soak_passes(tmp_path):
-    # What is resident still grows in the first seconds, and with sanitizers for long.
-    done = soak(tmp_path, SOAK_STREAMS="64", SOAK_TOLERANCE="0.5")
+    # What is resident still grows in the first seconds, and with sanitizers for long. Speed is not tested here.
+    done = soak(tmp_path, SOAK_STREAMS="64", SOAK_TOLERANCE="0.5", SOAK_SCHEDULER_SECONDS="60")
     output = done.stdout.decode() + done.stderr.decode()
     assert done.returncode == 0, output
     assert "blocks held at the end: 0 of" in output
