@@ -91,7 +91,9 @@ absl::Status EngineImpl::Prepare(const std::shared_ptr<LiveRequest>& live) {
   YOIO_ASSIGN_OR_RETURN(std::vector<int32_t> prompt, TakePrompt(*live));
   Resolve(live->request, std::move(prompt), parts_.model, *live);
   if (!scheduler_.CanEverRun(*live)) {
-    return absl::InvalidArgumentError("prompt, max_tokens and n together need more than the whole cache");
+    return absl::InvalidArgumentError(
+        "prompt, max_tokens and n together need more of the cache than there is, or than the tenant may "
+        "hold");
   }
   live->choice_open.assign(live->n, true);
   live->open_choices = live->n;

@@ -126,7 +126,7 @@ class Scheduler {
     int32_t left;  // tokens
   };
 
-  // What runs in the next step (scheduler_choice.cc).
+  // What runs in the next step (scheduler_choose.cc).
   bool IsReady(const SequenceGroup& group, const Sequence& sequence) const;
   static int32_t PromptTokensLeft(const SequenceGroup& group, const Sequence& sequence);
   static int32_t TokensToDraw(const SequenceGroup& group, const Sequence& sequence);

@@ -165,7 +165,7 @@ TEST(EngineTest, BadRequestsComeBackAtOnce) {
   wide.n = 16;
   const absl::Status status = Refusal(*engine, wide);
   EXPECT_EQ(status.code(), absl::StatusCode::kInvalidArgument);
-  EXPECT_THAT(std::string(status.message()), HasSubstr("whole cache"));
+  EXPECT_THAT(std::string(status.message()), HasSubstr("more of the cache than there is"));
   Request text = IdsRequest("x", 1, 1);
   text.prompt = std::string("text");
   EXPECT_EQ(Refusal(*engine, text).code(), absl::StatusCode::kUnimplemented);
