@@ -10,6 +10,7 @@ up again on another server when its stream broke, TLS and an API key. From the r
 """
 
 import argparse
+import signal
 import sys
 import time
 import uuid
@@ -91,11 +92,32 @@ class Failure:
         return f"{text} ({', '.join(notes)})" if notes else text
 
 
+class Interrupt:
+    """Ctrl-C as a cancel. KeyboardInterrupt will not do: raised in the middle of gRPC's own code it can be lost there,
+    or leave a channel behind that never closes."""
+
+    def __init__(self):
+        self.came, self.call = False, None
+        signal.signal(signal.SIGINT, self._on_signal)
+
+    def watch(self, call):
+        """The call to cancel from now on."""
+        self.call = call
+        if self.came:
+            call.cancel()
+
+    def _on_signal(self, *_):
+        self.came = True
+        signal.signal(signal.SIGINT, signal.SIG_DFL)  # a second one ends the program
+        if self.call:
+            self.call.cancel()  # the server frees what the request held
+
+
 class Generation:
     """One output, whatever number of streams it takes."""
 
-    def __init__(self, stub, options):
-        self.stub, self.options = stub, options
+    def __init__(self, stub, options, interrupt):
+        self.stub, self.options, self.interrupt = stub, options, interrupt
         self.deadline = time.monotonic() + options.timeout
         self.metadata = []
         if options.api_key_file:
@@ -138,15 +160,12 @@ class Generation:
         left = self.deadline - time.monotonic()
         request.time_budget.FromMilliseconds(max(1, int(1000 * min(self.options.time_budget, 0.9 * left))))
         events = self.call(self.stub.Generate, request)
-        try:
-            for event in events:
-                self.ids.extend(event.delta.ids)
-                self.show(event.delta.text)
-                if event.HasField("finished"):
-                    self.reason = event.finished.reason
-        except KeyboardInterrupt:
-            events.cancel()  # the server frees what the request held
-            raise
+        self.interrupt.watch(events)
+        for event in events:
+            self.ids.extend(event.delta.ids)
+            self.show(event.delta.text)
+            if event.HasField("finished"):
+                self.reason = event.finished.reason
 
     def show(self, text):
         self.shown += text
@@ -177,15 +196,16 @@ def main():
     parser.add_argument("--max-tokens", type=int, default=64)
     parser.add_argument("prompt")
     options = parser.parse_args()
+    interrupt = Interrupt()
     with connect(options) as channel:
         try:
-            generation = Generation(inference_pb2_grpc.InferenceServiceStub(channel), options)
+            generation = Generation(inference_pb2_grpc.InferenceServiceStub(channel), options, interrupt)
             generation.run()
         except grpc.RpcError as error:
+            if interrupt.came:
+                return 130
             say(Failure(error))
             return 1
-        except KeyboardInterrupt:
-            return 130
     print()
     reason = event_pb2.FinishReason.Name(generation.reason or event_pb2.FINISH_REASON_LENGTH)
     say(f"{reason}, {len(generation.ids)} tokens")

@@ -53,15 +53,6 @@ void ExpectAllFailed(const std::vector<std::shared_ptr<Call>>& calls, const Engi
   EXPECT_EQ(ReasonOf(engine.health()), kReasonEngineFailed);
 }
 
-// Waits until nobody but the test holds the gate: a stuck rank that was left behind has come to its end.
-void AwaitAlone(const std::shared_ptr<Gate>& gate) {
-  const TimePoint deadline = Clock::now() + kSlack;
-  while (gate.use_count() > 1 && Clock::now() < deadline) {
-    std::this_thread::sleep_for(std::chrono::milliseconds(1));
-  }
-  EXPECT_EQ(gate.use_count(), 1);
-}
-
 TEST(GroupEndTest, AFollowerThatVanishesEndsAll) {
   EngineOptions options = GroupOptionsFor(4, 1);
   MemoryDoorway doorway;
@@ -149,7 +140,7 @@ TEST_P(StuckRankTest, OfAFollower) {
     EXPECT_THAT(std::string(engine->health().message()), HasSubstr("has taken longer than 0.5 s"));
   }
   gate->Open();
-  AwaitAlone(gate);
+  EXPECT_TRUE(gate->AwaitAlone(Clock::now() + kSlack));  // the rank that was left behind has come to its end
 }
 
 TEST(WatchdogTest, StartUpMayTakeLonger) {
