@@ -2,6 +2,7 @@
 #ifndef YOIO_ENGINE_ENGINE_H_
 #define YOIO_ENGINE_ENGINE_H_
 
+#include <array>
 #include <cstdint>
 #include <functional>
 #include <memory>
@@ -11,8 +12,11 @@
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
+#include "engine/flight_recorder.h"
+#include "engine/latency_histogram.h"
 #include "engine/outbox.h"
 #include "engine/request.h"
+#include "engine/step_times.h"
 
 namespace yoio {
 
@@ -146,6 +150,43 @@ struct Load {
   double scheduler_seconds_p99 = 0;  // of a step, taken by the scheduler alone
 };
 
+// Since the start.
+struct EngineStats {
+  LatencyHistogram inter_token;  // between two steps that gave a request tokens
+  LatencyHistogram plan;         // of the scheduler, for a step
+  LatencyHistogram step;         // from submission, or the end of the step before it, to its result
+  std::array<LatencyHistogram, kNumStepPhases> phases;  // of rank 0
+  LatencyHistogram comm_wait;                           // of rank 0
+};
+
+// A live request, for those who look at a running engine.
+struct RequestState {
+  std::string id;
+  std::string tenant;
+  Duration age{};
+  Phase phase{};
+  int32_t queue_position = 0;  // 0 once it runs
+  int32_t prompt_tokens = 0;
+  int32_t prompt_tokens_done = 0;
+  int32_t completion_tokens = 0;  // over all choices
+  int32_t blocks = 0;
+  int64_t unread_bytes = 0;  // that wait for its reader
+};
+
+struct EngineState {
+  Load load;
+  int64_t step = -1;  // the last that was planned
+  bool draining = false;
+  std::vector<RankState> ranks;
+  std::vector<RequestState> requests;  // the oldest first
+};
+
+// What a part of start-up took, by name: "weights", "cache", "record", "warm_up".
+struct LoadTime {
+  std::string phase;
+  TimePoint begin{}, end{};
+};
+
 // Thread-safe. Owned by main; outlives every transport that was submitted to it.
 class Engine {
  public:
@@ -179,6 +220,17 @@ class Engine {
   virtual const Limits& limits() const = 0;
   virtual const MemoryPlan& memory() const = 0;
   virtual Load load() const = 0;
+  virtual EngineStats stats() const { return {}; }
+  // What start-up took, in order.
+  virtual std::vector<LoadTime> load_times() const { return {}; }
+  // What the engine did lately; null in engines that record nothing. Lives as long as the engine.
+  virtual FlightRecorder* recorder() const { return nullptr; }
+  // What each rank is doing. Also of an engine that hangs or has failed: waits for nothing.
+  virtual std::vector<RankState> ranks() const { return {}; }
+  // At most `max_requests` requests. DEADLINE_EXCEEDED when the engine thread has not answered by `deadline`.
+  virtual absl::StatusOr<EngineState> DumpState(int32_t max_requests, TimePoint deadline) {
+    return absl::UnimplementedError("this engine cannot tell");
+  }
 
   // OK while the engine can serve; what ended it otherwise, with the evidence: for the log, not for callers.
   virtual absl::Status health() const = 0;

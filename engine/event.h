@@ -27,6 +27,7 @@ struct TokenRecord {
 
 struct AcceptedEvent {
   std::string request_id;
+  uint64_t number = 0;  // in the flight recorder
   int32_t prompt_tokens;
   SamplingParams sampling;  // as they will be used, the seed included
   int32_t max_tokens;
@@ -73,13 +74,14 @@ struct Usage {
 
 struct Timing {
   Duration tokenize{};               // text pool, before the queue
-  Duration queue{};                  // accepted -> first scheduled
+  Duration queue{};                  // tokenized -> first scheduled
   Duration prefill{};                // first scheduled -> first token sampled
   Duration time_to_first_token{};    // arrival -> first token sampled
   Duration decode{};                 // first token -> last token
   Duration time_per_output_token{};  // decode / (tokens of the longest choice - 1)
   Duration longest_gap{};            // between two steps that gave this request tokens
   int64_t longest_gap_step = 0;
+  Duration deliver{};  // last token -> stream closed: text and messages that were still to be sent
   Duration blocked_on_client{};
   Duration total{};
   int32_t prefill_chunks = 0;

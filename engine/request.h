@@ -11,6 +11,7 @@
 
 #include "base/clock.h"
 #include "engine/tenant.h"
+#include "engine/trace_id.h"
 
 namespace yoio {
 
@@ -88,6 +89,8 @@ struct Request {
   bool output_text = true;
   bool output_ids = false;
   bool skip_special_tokens = true;
+
+  TraceId trace;
 
   TimePoint arrival;                      // when the transport received it
   TimePoint deadline = TimePoint::max();  // then the stream ends with DEADLINE_EXCEEDED

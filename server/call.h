@@ -13,6 +13,7 @@
 #include <string>
 #include <string_view>
 #include <utility>
+#include <vector>
 
 #include "absl/container/flat_hash_set.h"
 #include "absl/status/status.h"
@@ -22,6 +23,7 @@
 #include "engine/engine.h"
 #include "engine/event.h"
 #include "engine/outbox.h"
+#include "server/call_record.h"
 #include "server/caller.h"
 #include "server/convert.h"
 #include "server/log.h"
@@ -62,6 +64,7 @@ struct ServingCore {
   Duration stall_timeout;
   const Logger& log;
   const Authenticator* authenticator = nullptr;  // null: everybody is Caller{}
+  std::vector<CallObserver*> observers{};        // told of every call, in this order; outlive every call
   LiveIds live_ids{};
   CallCounters counters{};
 };

@@ -6,7 +6,7 @@ namespace yoio {
 
 inline constexpr char kVersion[] = "0.1.0";
 // Rises by one with every addition to the package yoio.v1 (tests/server/schema_test.cc asks for it).
-inline constexpr int kSchemaRevision = 2;
+inline constexpr int kSchemaRevision = 3;
 
 }  // namespace yoio
 
