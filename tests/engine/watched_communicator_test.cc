@@ -1,12 +1,13 @@
-#include "engine/comm/watched_communicator.h"
-
+// Communicators of a host that tell a watch what their ranks wait in.
+#include <array>
 #include <atomic>
 #include <memory>
 #include <span>
 #include <thread>
-#include <utility>
 #include <vector>
 
+#include "base/status.h"
+#include "engine/comm/communicator.h"
 #include "gtest/gtest.h"
 #include "kernels/backend.h"
 #include "tests/support/spawn_ranks.h"
@@ -30,21 +31,21 @@ class Log final : public CollectiveWatch {
   std::atomic<Collective> now{Collective::kNone};
 };
 
-// Two threads, of which rank 1's collectives are watched.
+// Two threads.
 class WatchedCommunicatorTest : public ::testing::Test {
  protected:
   static constexpr int kWorld = 2;
 
   void SetUp() override {
     backend_ = *kernels::MakeBackend(kernels::DeviceKind::kCpu, 0);
-    ranks_ = *test::MakeRanks(CommunicatorKind::kLocal, {backend_.get(), backend_.get()});
-    inner_ = std::move(ranks_[1]);
-    ranks_[1] = std::make_unique<WatchedCommunicator>(*inner_, log_);
+    const std::vector<kernels::Backend*> backends(kWorld, backend_.get());
+    GroupOptions options = {.kind = CommunicatorKind::kLocal, .world = kWorld, .num_ranks = kWorld};
+    for (Log& log : logs_) options.watches.push_back(&log);
+    ranks_ = *MakeCommunicators(options, backends);
   }
 
   std::unique_ptr<kernels::Backend> backend_;
-  std::unique_ptr<Communicator> inner_;
-  Log log_;
+  std::array<Log, kWorld> logs_;
   std::vector<std::unique_ptr<Communicator>> ranks_;
 };
 
@@ -77,9 +78,12 @@ TEST_F(WatchedCommunicatorTest, HandsOnAndTells) {
     return absl::OkStatus();
   });
   EXPECT_EQ(status, absl::OkStatus());
-  EXPECT_EQ(log_.entered, (std::vector<Collective>{Collective::kAllReduce, Collective::kBroadcast,
-                                                   Collective::kAllGather, Collective::kAllReduce}));
-  EXPECT_EQ(log_.now.load(), Collective::kNone);
+  const std::vector<Collective> expected = {Collective::kAllReduce, Collective::kBroadcast,
+                                            Collective::kAllGather, Collective::kAllReduce};
+  for (const Log& log : logs_) {
+    EXPECT_EQ(log.entered, expected);
+    EXPECT_EQ(log.now.load(), Collective::kNone);
+  }
 }
 
 TEST_F(WatchedCommunicatorTest, AWaitIsSeenAndMeasured) {
@@ -87,14 +91,14 @@ TEST_F(WatchedCommunicatorTest, AWaitIsSeenAndMeasured) {
   const absl::Status status = test::SpawnRanks(ranks_, [&](Communicator& comm) {
     const auto stream = *backend_->NewStream(1);
     if (comm.rank() == 0) {
-      while (log_.now.load() != Collective::kAllReduce) std::this_thread::yield();
+      while (logs_[1].now.load() != Collective::kAllReduce) std::this_thread::yield();
       std::this_thread::sleep_for(kPause);
     }
     float value = 0;
     return comm.AllReduce(&value, 1, kernels::DType::kF32, *stream);
   });
   EXPECT_EQ(status, absl::OkStatus());
-  EXPECT_GE(log_.waited, kPause);
+  EXPECT_GE(logs_[1].waited, kPause);
 }
 
 TEST_F(WatchedCommunicatorTest, AnAbortEndsWhatIsWatched) {
@@ -105,7 +109,7 @@ TEST_F(WatchedCommunicatorTest, AnAbortEndsWhatIsWatched) {
   EXPECT_EQ(ranks_[1]->health(), reason);
   float value = 0;
   EXPECT_EQ(ranks_[1]->AllReduce(&value, 1, kernels::DType::kF32, *stream), reason);
-  EXPECT_EQ(log_.now.load(), Collective::kNone) << "left, though it failed";
+  EXPECT_EQ(logs_[1].now.load(), Collective::kNone) << "left, though it failed";
 }
 
 }  // namespace
