@@ -9,33 +9,17 @@
 // Besides:
 //   gap          nanoseconds of one LatencyHistogram::Add, the part that is done for each token
 //   rank         nanoseconds of noting a rank's times, on that rank's own thread
-#include <atomic>
-#include <cstdlib>
 #include <memory>
-#include <new>
 #include <string>
 #include <vector>
 
 #include "CLI/CLI.hpp"
 #include "absl/strings/str_cat.h"
+#include "bench/allocations.h"
 #include "bench/measure.h"
 #include "bench/report.h"
 #include "engine/live_request.h"
 #include "engine/step_notes.h"
-
-namespace {
-
-std::atomic<int64_t> allocations{0};
-
-}  // namespace
-
-void* operator new(size_t bytes) {
-  allocations.fetch_add(1, std::memory_order_relaxed);
-  if (void* memory = std::malloc(bytes)) return memory;
-  throw std::bad_alloc();
-}
-void operator delete(void* memory) noexcept { std::free(memory); }
-void operator delete(void* memory, size_t) noexcept { std::free(memory); }
 
 namespace yoio::bench {
 namespace {
@@ -70,13 +54,15 @@ void MeasureNotes(int requests, Report& report) {
     scheduler.Add(&request);
   }
   std::vector<double> seconds;
+  seconds.reserve(kSteps);
   int64_t allocated = 0;
   for (int i = 0; i < kSteps; ++i) {
     const TimePoint begin = Clock::now();
     const StepPlan plan = scheduler.Next(begin);
-    StepResult result{.step = plan.step};
+    StepResult result;
+    result.step = plan.step;
     result.samples.resize(plan.samples.size());
-    const int64_t before = allocations.load();
+    const int64_t before = Allocations();
     const TimePoint start = Clock::now();
     notes.Planned(plan, scheduler, begin);
     notes.Delivered(plan.step, start);
@@ -84,7 +70,7 @@ void MeasureNotes(int requests, Report& report) {
     notes.Publish();
     if (i > 0) {  // the first makes room for members
       seconds.push_back(ToSeconds(Clock::now() - start));
-      allocated += allocations.load() - before;
+      allocated += Allocations() - before;
     }
     scheduler.Deliver(result);
   }
