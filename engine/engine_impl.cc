@@ -35,7 +35,7 @@ EngineImpl::EngineImpl(EngineParts parts)
       gate_(parts_.options.max_queued_requests, parts_.options.max_queued_tokens),
       text_pool_(parts_.options.text_threads, TextQueue(parts_.options)),
       loop_(parts_.options, parts_.depth, parts_.token_gap, *parts_.leader, scheduler_, mailbox_, gate_,
-            registry_) {
+            registry_, *parts_.notes) {
   // An engine that has nothing to do learns of it too.
   parts_.leader->OnFailure([this](const absl::Status& reason) { mailbox_.Post(FailureCommand{reason}); });
 }
@@ -174,11 +174,25 @@ absl::Status EngineImpl::RunText(std::function<void()> work) {
 
 Load EngineImpl::load() const {
   Load load = loop_.load();
+  load.scheduler_seconds_p99 = parts_.notes->scheduler_seconds_p99();
   const QueueGate::Counts counts = gate_.counts();
   load.running = counts.live - counts.waiting;
   load.waiting = counts.waiting;
   load.waiting_tokens = counts.waiting_tokens;
   return load;
+}
+
+absl::StatusOr<EngineState> EngineImpl::DumpState(int32_t max_requests, TimePoint deadline) {
+  const auto answer = std::make_shared<Answer<EngineState>>();
+  mailbox_.Post(DumpCommand{max_requests, answer});
+  std::optional<EngineState> state = answer->WaitUntil(deadline);
+  if (!state.has_value()) {
+    return absl::DeadlineExceededError("the engine thread has not answered: a step is long, or hangs");
+  }
+  state->load = load();
+  state->draining = registry_.closed();
+  state->ranks = ranks();
+  return *std::move(state);
 }
 
 absl::Status EngineImpl::Drain(TimePoint deadline) {
