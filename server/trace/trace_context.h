@@ -19,17 +19,13 @@ namespace yoio {
 using CallMetadata = std::multimap<grpc::string_ref, grpc::string_ref>;
 
 inline constexpr size_t kMaxTraceStateBytes = 512;
-inline constexpr int kMaxTraceStateMembers = 32;
+inline constexpr size_t kMaxTraceStateMembers = 32;
 
-// The span of a caller, and what it hands on.
-struct TraceParent {
-  TraceId id;
-  std::string trace_state;  // as W3C tracestate; may be empty
-};
-
-// What `metadata` says by `traceparent` and `tracestate`; nullopt for nothing. The binary form of gRPC's own
-// (`grpc-trace-bin`) cannot be read: gRPC for C++ keeps that key from services.
-std::optional<TraceParent> ReadTraceParent(const CallMetadata& metadata);
+// The caller's span, by `traceparent`; nullopt for none. The binary form of gRPC's own (`grpc-trace-bin`)
+// cannot be read: gRPC for C++ keeps that key from services.
+std::optional<TraceId> ReadTraceParent(const CallMetadata& metadata);
+// What the caller hands on with it, by `tracestate`; may be empty.
+std::string ReadTraceState(const CallMetadata& metadata);
 
 // W3C traceparent, "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01". Of versions to come it reads
 // what they must keep.
