@@ -10,7 +10,6 @@
 namespace yoio {
 namespace {
 
-constexpr std::string_view kLowerHex = "0123456789abcdef";
 constexpr uint8_t kSampledFlag = 1;
 
 // Where the parts of a traceparent are. Later versions put more behind them.
@@ -47,14 +46,6 @@ bool ParseHex(const char* digits, std::array<uint8_t, n>& bytes) {
 template <size_t n>
 bool IsZero(const std::array<uint8_t, n>& bytes) {
   return bytes == std::array<uint8_t, n>{};
-}
-
-template <size_t n>
-void AppendHex(const std::array<uint8_t, n>& bytes, std::string& text) {
-  for (const uint8_t byte : bytes) {
-    text += kLowerHex[byte >> 4];
-    text += kLowerHex[byte & 15];
-  }
 }
 
 bool IsLowerOrDigit(char c) { return (c >= 'a' && c <= 'z') || (c >= '0' && c <= '9'); }
@@ -110,15 +101,6 @@ std::optional<TraceId> ParseTraceparent(std::string_view text) {
   if (!ends_well) return std::nullopt;
   id.sampled = version_and_flags[1] & kSampledFlag;
   return id;
-}
-
-std::string FormatTraceparent(const TraceId& id) {
-  std::string text = "00-";
-  AppendHex(id.trace, text);
-  text += '-';
-  AppendHex(id.span, text);
-  text += id.sampled ? "-01" : "-00";
-  return text;
 }
 
 bool IsTraceState(std::string_view text) {

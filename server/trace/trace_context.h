@@ -30,7 +30,6 @@ std::string ReadTraceState(const CallMetadata& metadata);
 // W3C traceparent, "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01". Of versions to come it reads
 // what they must keep.
 std::optional<TraceId> ParseTraceparent(std::string_view text);
-std::string FormatTraceparent(const TraceId& id);
 
 // Whether `text` is a W3C tracestate within the limits above.
 bool IsTraceState(std::string_view text);

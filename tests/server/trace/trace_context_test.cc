@@ -6,6 +6,7 @@
 
 #include <string>
 
+#include "absl/strings/escaping.h"
 #include "absl/strings/str_cat.h"
 #include "tests/support/random.h"
 
@@ -22,6 +23,8 @@ const TraceId kId{
     .span = {0x00, 0xf0, 0x67, 0xaa, 0x0b, 0xa9, 0x02, 0xb7},
     .sampled = true};
 
+std::string Hex(const std::string& bytes) { return absl::BytesToHexString(bytes); }
+
 void ExpectIs(const std::optional<TraceId>& id, const TraceId& expected) {
   ASSERT_TRUE(id.has_value());
   EXPECT_EQ(id->trace, expected.trace);
@@ -29,13 +32,11 @@ void ExpectIs(const std::optional<TraceId>& id, const TraceId& expected) {
   EXPECT_EQ(id->sampled, expected.sampled);
 }
 
-TEST(TraceparentTest, IsReadAndWritten) {
+TEST(TraceparentTest, IsRead) {
   ExpectIs(ParseTraceparent(kSampled), kId);
-  EXPECT_EQ(FormatTraceparent(kId), kSampled);
   TraceId unsampled = kId;
   unsampled.sampled = false;
-  EXPECT_EQ(FormatTraceparent(unsampled), kSampled.substr(0, 53) + "00");
-  ExpectIs(ParseTraceparent(FormatTraceparent(unsampled)), unsampled);
+  ExpectIs(ParseTraceparent(kSampled.substr(0, 53) + "00"), unsampled);
 }
 
 TEST(TraceparentTest, OfTheFlagsOnlySampledCounts) {
@@ -131,7 +132,7 @@ TEST(ReadTraceParentTest, SeveralParentsAreNone) {
   EXPECT_FALSE(ReadTraceParent({}));
 }
 
-// Any bytes are read or ignored, and what is read is an id that reads the same when it is written.
+// Any bytes are read or ignored, and what is read is what was written.
 TEST(ReadTraceParentTest, SurvivesRandomBytes) {
   test::Random random(7);
   int read = 0;
@@ -152,7 +153,8 @@ TEST(ReadTraceParentTest, SurvivesRandomBytes) {
     ++read;
     ASSERT_TRUE(parent->valid());
     ASSERT_NE(parent->span, (std::array<uint8_t, 8>{}));
-    ExpectIs(ParseTraceparent(FormatTraceparent(*parent)), *parent);
+    ASSERT_EQ(text.substr(3, 32), Hex({parent->trace.begin(), parent->trace.end()}));
+    ASSERT_EQ(text.substr(36, 16), Hex({parent->span.begin(), parent->span.end()}));
   }
   EXPECT_GT(read, kTries / 4);
   EXPECT_LT(read, kTries);
