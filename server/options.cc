@@ -299,6 +299,7 @@ std::variant<ParsedOptions, EarlyExit> ParseOptions(const std::vector<std::strin
     const std::string value = flag.value.show();
     parsed.settings.push_back({flag.Option(), value.empty() ? "unset" : value, flag.origin});
   }
+  if (parsed.options.engine.node_rank > 0) return parsed;  // followers trace nothing
   const absl::Status status = ReadTraceEnvironment(environment, parsed.options.trace, parsed.settings);
   if (!status.ok()) {
     return Wrong(std::string(status.message()),

@@ -290,6 +290,12 @@ TEST(OptionsTest, NodesThatDoNotFitTogether) {
   EXPECT_THAT(Mistake(With(kLeader, "--communicator=local")), HasSubstr("expected socket or nccl"));
 }
 
+TEST(OptionsTest, AFollowerTracesNothing) {
+  const ParsedOptions follower = Parse(kFollower, {{"OTEL_EXPORTER_OTLP_ENDPOINT", "http://collector:4317"}});
+  EXPECT_FALSE(follower.options.trace.enabled);
+  EXPECT_EQ(follower.settings.size(), Parse(kFollower).settings.size());
+}
+
 TEST(OptionsTest, EachNodeTakesWhatItHasAUseFor) {
   for (const char* flag : {"--followers-listen", "--follower-token-file"}) {
     EXPECT_THAT(Mistake(Without(kLeader, flag)), HasSubstr(std::string("no ") + flag)) << flag;
