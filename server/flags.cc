@@ -194,6 +194,9 @@ std::vector<Flag> MakeFlags(ServerOptions& o) {
       {"drain-timeout", "DURATION", "How long a drain waits for live requests.",
        DurationValue(o.drain_timeout, seconds(0)), Nodes::kLeader},
 
+      {"trace-tenant-rate", "N", "Requests a second that a tenant may have traced by its own flag.",
+       IntValue(o.trace.tenant_rate, 0, 1 << 20), Nodes::kLeader, "Tracing"},
+
       {"dry-run", "", "Print the memory plan and exit.", SwitchValue(o.dry_run), Nodes::kAll, "Other"},
   };
   return flags;

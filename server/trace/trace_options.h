@@ -39,7 +39,7 @@ struct SpanLimits {
 struct TraceOptions {
   bool enabled = false;
   SamplerOptions sampler;
-  double tenant_rate = 10;  // requests a second that one tenant may have traced by its own decision
+  int tenant_rate = 10;  // requests a second that one tenant may have traced by its own decision
   OtlpOptions otlp;
   SpanLimits limits;
   std::vector<std::pair<std::string, AttributeValue>> resource;  // service.name and what else is known
