@@ -5,7 +5,9 @@
 
 #include <grpcpp/support/string_ref.h>
 
+#include <array>
 #include <cstddef>
+#include <cstdint>
 #include <map>
 #include <optional>
 #include <string>
@@ -25,6 +27,13 @@ inline constexpr int kMaxTraceStateMembers = 32;
 struct TraceParent {
   TraceId id;
   std::string trace_state;  // as W3C tracestate; may be empty
+};
+
+// Where a call stands in its trace.
+struct CallTrace {
+  TraceId id;                            // its own span
+  std::array<uint8_t, 8> parent_span{};  // of the caller; all zeros without one
+  std::string trace_state;               // as the caller sent it
 };
 
 // What `metadata` says: `traceparent` with `tracestate`, else `grpc-trace-bin`; nullopt for neither.
