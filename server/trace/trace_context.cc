@@ -6,9 +6,6 @@
 #include <iterator>
 #include <set>
 
-#include "absl/strings/str_cat.h"
-#include "absl/strings/str_split.h"
-
 namespace yoio {
 namespace {
 
@@ -48,15 +45,8 @@ void AppendHex(const std::array<uint8_t, n>& bytes, std::string& text) {
   }
 }
 
-template <size_t n>
-bool TakeBytes(std::string_view& from, std::array<uint8_t, n>& bytes) {
-  if (from.size() < n) return false;
-  std::copy_n(from.begin(), n, bytes.begin());
-  from.remove_prefix(n);
-  return true;
-}
-
 bool IsLowerOrDigit(char c) { return (c >= 'a' && c <= 'z') || (c >= '0' && c <= '9'); }
+
 bool IsStateKeyPart(std::string_view part, size_t max_size) {
   if (part.empty() || part.size() > max_size || !IsLowerOrDigit(part[0])) return false;
   return std::all_of(part.begin(), part.end(), [](char c) {
@@ -129,23 +119,6 @@ std::string FormatTraceparent(const TraceId& id) {
   return text;
 }
 
-std::optional<TraceId> ParseGrpcTraceBin(std::string_view bytes) {
-  std::array<uint8_t, 1> head{};
-  std::array<uint8_t, 1> flags{};
-  TraceId id;
-  if (!TakeBytes(bytes, head) || head[0] != 0) return std::nullopt;
-  // Fields come in the order of their numbers; behind one that is not known nothing can be read.
-  for (int last = -1; TakeBytes(bytes, head) && head[0] > last && head[0] <= 2; last = head[0]) {
-    const bool whole = head[0] == 0   ? TakeBytes(bytes, id.trace)
-                       : head[0] == 1 ? TakeBytes(bytes, id.span)
-                                      : TakeBytes(bytes, flags);
-    if (!whole) return std::nullopt;
-  }
-  if (IsZero(id.trace) || IsZero(id.span)) return std::nullopt;
-  id.sampled = flags[0] & kSampledFlag;
-  return id;
-}
-
 bool IsTraceState(std::string_view text) {
   if (text.size() > kMaxTraceStateBytes) return false;
   std::set<std::string_view> keys;
@@ -167,16 +140,11 @@ bool IsTraceState(std::string_view text) {
 }
 
 std::optional<TraceParent> ReadTraceParent(const CallMetadata& metadata) {
-  if (const auto text = OnlyValue(metadata, "traceparent")) {
-    if (const std::optional<TraceId> id = ParseTraceparent(*text)) {
-      return TraceParent{*id, ReadTraceState(metadata)};
-    }
-  }
-  const auto bytes = OnlyValue(metadata, "grpc-trace-bin");
-  if (!bytes) return std::nullopt;
-  const std::optional<TraceId> id = ParseGrpcTraceBin(*bytes);
+  const std::optional<std::string_view> text = OnlyValue(metadata, "traceparent");
+  if (!text) return std::nullopt;
+  const std::optional<TraceId> id = ParseTraceparent(*text);
   if (!id) return std::nullopt;
-  return TraceParent{*id, ""};
+  return TraceParent{*id, ReadTraceState(metadata)};
 }
 
 }  // namespace yoio

@@ -36,16 +36,14 @@ struct CallTrace {
   std::string trace_state;               // as the caller sent it
 };
 
-// What `metadata` says: `traceparent` with `tracestate`, else `grpc-trace-bin`; nullopt for neither.
+// What `metadata` says by `traceparent` and `tracestate`; nullopt for nothing. The binary form of gRPC's own
+// (`grpc-trace-bin`) cannot be read: gRPC for C++ keeps that key from services.
 std::optional<TraceParent> ReadTraceParent(const CallMetadata& metadata);
 
 // W3C traceparent, "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01". Of versions to come it reads
 // what they must keep.
 std::optional<TraceId> ParseTraceparent(std::string_view text);
 std::string FormatTraceparent(const TraceId& id);
-
-// The same in gRPC's binary form, of version 0.
-std::optional<TraceId> ParseGrpcTraceBin(std::string_view bytes);
 
 // Whether `text` is a W3C tracestate within the limits above.
 bool IsTraceState(std::string_view text);

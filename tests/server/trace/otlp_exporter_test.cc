@@ -11,6 +11,7 @@
 #include "google/rpc/error_details.pb.h"
 #include "google/rpc/status.pb.h"
 #include "server/version.h"
+#include "tests/client/certificate.h"
 #include "tests/server/in_process.h"
 #include "tests/server/trace/test_collector.h"
 
@@ -316,6 +317,50 @@ TEST(OtlpExporterTest, FilesOfTlsAreReadAtStart) {
   EXPECT_TRUE(absl::IsNotFound(status)) << status;
   EXPECT_THAT(std::string(status.message()),
               testing::AllOf(HasSubstr("OTEL_EXPORTER_OTLP_CERTIFICATE"), HasSubstr("/nowhere/ca.pem")));
+}
+
+// Both ends show a certificate, and each knows the other's.
+struct MutualTls {
+  Certificate mine{"exporter"};
+  Certificate theirs{"collector"};
+  TestCollector collector{
+      [](int, auto&, auto&) { return grpc::Status::OK; }, 0,
+      [this] {
+        grpc::SslServerCredentialsOptions options(GRPC_SSL_REQUEST_AND_REQUIRE_CLIENT_CERTIFICATE_AND_VERIFY);
+        options.pem_root_certs = mine.certificate;
+        options.pem_key_cert_pairs = {{theirs.key, theirs.certificate}};
+        return grpc::SslServerCredentials(options);
+      }()};
+};
+
+TEST(OtlpExporterTest, SpeaksTlsAndShowsItsCertificate) {
+  LogCapture log;
+  MutualTls ends;
+  TraceOptions options = OptionsFor(ends.collector.target());
+  options.otlp.tls = true;
+  options.otlp.ca_file = ends.theirs.certificate_file;
+  options.otlp.certificate_file = ends.mine.certificate_file;
+  options.otlp.key_file = ends.mine.key_file;
+  const auto exporter = StartFor(options, log);
+  exporter->Enqueue(Named({"a"}));
+  EXPECT_TRUE(exporter->Flush(In(seconds(20))));
+  EXPECT_EQ(exporter->counts().exported, 1);
+}
+
+TEST(OtlpExporterTest, SendsNothingToACollectorOfAnotherAuthority) {
+  LogCapture log;
+  MutualTls ends;
+  TraceOptions options = OptionsFor(ends.collector.target());
+  options.otlp.tls = true;
+  options.otlp.ca_file = ends.mine.certificate_file;
+  options.otlp.certificate_file = ends.mine.certificate_file;
+  options.otlp.key_file = ends.mine.key_file;
+  options.otlp.timeout = milliseconds(300);
+  const auto exporter = StartFor(options, log);
+  exporter->Enqueue(Named({"a"}));
+  EXPECT_TRUE(exporter->Flush(In(seconds(20))));
+  EXPECT_EQ(exporter->counts().failed, 1);
+  EXPECT_TRUE(ends.collector.requests().empty());
 }
 
 }  // namespace

@@ -26,10 +26,11 @@ class TestCollector final : public opentelemetry::proto::collector::trace::v1::T
   using Answer = std::function<grpc::Status(int call, grpc::ServerContext& context, Response& response)>;
 
   explicit TestCollector(
-      Answer answer = [](int, auto&, auto&) { return grpc::Status::OK; }, int port = 0)
+      Answer answer = [](int, auto&, auto&) { return grpc::Status::OK; }, int port = 0,
+      const std::shared_ptr<grpc::ServerCredentials>& credentials = grpc::InsecureServerCredentials())
       : answer_(std::move(answer)) {
     grpc::ServerBuilder builder;
-    builder.AddListeningPort(absl::StrCat("127.0.0.1:", port), grpc::InsecureServerCredentials(), &port_);
+    builder.AddListeningPort(absl::StrCat("127.0.0.1:", port), credentials, &port_);
     builder.RegisterService(this);
     server_ = builder.BuildAndStart();
   }
