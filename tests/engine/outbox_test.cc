@@ -184,6 +184,9 @@ TEST_F(OutboxTest, IsFullPast64KiBOfText) {
   EXPECT_FALSE(outbox_.full());
   outbox_.Append(Delta(0, "x"));
   EXPECT_TRUE(outbox_.full());
+  EXPECT_EQ(outbox_.bytes(), Outbox::kMaxBytes + 1);
+  outbox_.Take();
+  EXPECT_EQ(outbox_.bytes(), 0u);
 }
 
 TEST_F(OutboxTest, IsFullPast64KiBOfScores) {

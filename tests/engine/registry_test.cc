@@ -5,6 +5,7 @@
 #include <thread>
 
 #include "engine/errors.h"
+#include "gmock/gmock.h"
 #include "gtest/gtest.h"
 
 namespace yoio {
@@ -35,6 +36,7 @@ TEST(RegistryTest, TenantsDoNotSeeEachOther) {
   ASSERT_TRUE(registry.Add(mine).ok());
   EXPECT_EQ(registry.Find("you", "a"), nullptr);
   ASSERT_TRUE(registry.Add(yours).ok());
+  EXPECT_THAT(registry.All(), testing::UnorderedElementsAre(mine, yours));
   registry.Remove(*mine);
   EXPECT_EQ(registry.Find("you", "a"), yours);
 }
@@ -43,8 +45,10 @@ TEST(RegistryTest, ClosedItRepeatsTheFirstReason) {
   Registry registry;
   const auto live = Live("a");
   ASSERT_TRUE(registry.Add(live).ok());
+  EXPECT_FALSE(registry.closed());
   registry.Close(WithReason(absl::StatusCode::kUnavailable, kReasonEngineFailed, "failed"));
   registry.Close(WithReason(absl::StatusCode::kUnavailable, kReasonDraining, "draining"));
+  EXPECT_TRUE(registry.closed());
   EXPECT_EQ(ReasonOf(registry.Add(Live("b"))), kReasonEngineFailed);
   EXPECT_EQ(registry.Find("default", "a"), live) << "those that live are still there";
 }
