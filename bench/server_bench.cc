@@ -127,7 +127,10 @@ class Bench {
  private:
   // All that tracing does to calls, but for what a collector would have to do with.
   static std::unique_ptr<Telemetry> StartTracing(ServingCore& core, const Logger& log) {
-    Telemetry::Options options{.trace = {.enabled = true}, .slow = std::chrono::seconds(30), .steps = 0.01};
+    Telemetry::Options options;
+    options.trace.enabled = true;
+    options.slow = std::chrono::seconds(30);
+    options.steps = 0.01;
     options.trace.sampler.ratio = 0.01;
     options.trace.otlp.target = "127.0.0.1:9";  // nobody is there
     auto telemetry = Telemetry::Start(options, log);

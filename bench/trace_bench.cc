@@ -45,7 +45,8 @@ int Main(int argc, char** argv) {
   CLI11_PARSE(app, argc, argv);
 
   const Logger log([](std::string_view) {});
-  TraceOptions options{.enabled = true};
+  TraceOptions options;
+  options.enabled = true;
   options.sampler.ratio = 0;
   auto tracer = Tracer::Start(options, log);
   YOIO_CHECK(tracer.ok()) << tracer.status().ToString();

@@ -257,10 +257,11 @@ int Serve(const ParsedOptions& parsed, const EngineFactory& create_engine, Logge
   if (const std::optional<int> code = CheckBeforeLoading(options)) return *code;
   Doorkeepers keepers;
   if (const std::optional<int> code = OpenDoorkeepers(options, log, keepers)) return *code;
-  std::unique_ptr<Telemetry> telemetry;
+  EarlyListeners listeners;
+  absl::StatusOr<std::unique_ptr<Engine>> engine;
+  std::unique_ptr<Telemetry> telemetry;  // watches the engine
   if (const std::optional<int> code = StartTelemetry(options, log, telemetry)) return *code;
   LogSettings(parsed, log);
-  EarlyListeners listeners;
   if (options.health_listen) {
     auto started = HealthServer::Start(*options.health_listen);
     if (!started.ok()) return FailToListen("--health-listen", started.status());
@@ -278,7 +279,6 @@ int Serve(const ParsedOptions& parsed, const EngineFactory& create_engine, Logge
                               .With("message", std::string(reason.message()))));
     };
   }
-  absl::StatusOr<std::unique_ptr<Engine>> engine;
   absl::Status warm;
   RunWatched(
       [&] {

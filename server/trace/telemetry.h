@@ -31,7 +31,7 @@ class Telemetry {
   // Exports what start-up took, which began at `begin` and has ended; the warm-up request, at `warm_up`.
   void ExportLoad(const Engine& engine, const ServedModel& model, TimePoint begin, TimePoint warm_up);
 
-  // From now on calls of `core` are traced, and the steps of its engine, which outlives Finish.
+  // From now on calls of `core` are traced, and the steps of its engine, which outlives this.
   void Watch(ServingCore& core);
 
   // Sends what there is; gives up after `patience`.
