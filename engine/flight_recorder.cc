@@ -1,6 +1,7 @@
 #include "engine/flight_recorder.h"
 
 #include <algorithm>
+#include <bit>
 #include <limits>
 #include <utility>
 
@@ -12,7 +13,7 @@
 namespace yoio {
 namespace {
 
-// Members of all steps: 256 to a step, unless there are so many ranks that less is left.
+// Members of all steps: 256 to a step, unless there are so many ranks that less is left. A power of two.
 constexpr size_t kMaxMembers = size_t{1} << 20;
 // Readers let go of the lock after so many.
 constexpr int64_t kScannedSteps = 256;
@@ -70,7 +71,7 @@ struct FlightRecorder::State {
         times(static_cast<size_t>(kSteps) * this->num_ranks),
         requests(kRequests) {
     const size_t rest = kMaxBytes - sizeof(FlightRecorder) - bytes();
-    members.resize(std::min(kMaxMembers, rest / sizeof(PackedMember)));
+    members.resize(std::min(kMaxMembers, std::bit_floor(rest / sizeof(PackedMember))));
   }
 
   size_t bytes() const ABSL_NO_THREAD_SAFETY_ANALYSIS {  // sizes never change
@@ -92,12 +93,17 @@ struct FlightRecorder::State {
     return times.data() + step % kSteps * num_ranks;
   }
 
+  // By its number from the start.
+  PackedMember& MemberAt(uint64_t number) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex) {
+    return members[number & (members.size() - 1)];
+  }
+
   // Calls `see` for each member of the step that is left.
   template <typename See>
   void EachMember(const StepSlot& slot, See see) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex) {
     const uint64_t oldest = member_end - std::min<uint64_t>(member_end, members.size());
     const uint64_t end = slot.first_member + slot.num_members;
-    for (uint64_t i = std::max(oldest, slot.first_member); i < end; ++i) see(members[i % members.size()]);
+    for (uint64_t i = std::max(oldest, slot.first_member); i < end; ++i) see(MemberAt(i));
   }
 
   bool HasMember(const StepSlot& slot, RequestNumber request) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex) {
@@ -241,8 +247,7 @@ void FlightRecorder::Planned(const StepFacts& facts, std::span<const StepMember>
   slot = {.facts = facts, .first_member = state.member_end, .num_members = std::ssize(members)};
   std::fill_n(state.TimesOf(facts.step), state.num_ranks, PackedTimes());
   for (const StepMember& member : members) {
-    state.members[state.member_end++ % state.members.size()] = {static_cast<uint32_t>(member.request),
-                                                                member.tokens};
+    state.MemberAt(state.member_end++) = {static_cast<uint32_t>(member.request), member.tokens};
     RequestSlot* request = state.FindRequest(member.request);
     if (request == nullptr) continue;
     request->last_step = facts.step;

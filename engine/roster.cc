@@ -153,11 +153,11 @@ SummaryEvent Roster::Close(LiveRequest& live, const absl::Status& status) {
   std::erase(prompts_, &live);
   if (live.paused) std::erase(paused_, &live);
   counts_.preemptions += live.preemptions;
-  gate_.Leave(live.place);
-  registry_.Remove(live);
   const TimePoint now = Clock::now();
   SummaryEvent summary = SummaryOf(live, now);
   recorder_.Ended(live.number, status, summary, now);
+  gate_.Leave(live.place);
+  registry_.Remove(live);
   return summary;
 }
 
