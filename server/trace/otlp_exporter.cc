@@ -31,6 +31,9 @@ constexpr size_t kMaxPemBytes = 1 << 20;
 constexpr size_t kMaxMessageBytes = 3 << 20;
 constexpr Duration kFirstPause = milliseconds(500);
 constexpr Duration kLongestPause = seconds(5);
+// What a collector may ask for.
+constexpr Duration kShortestRetryDelay = milliseconds(10);
+constexpr Duration kLongestRetryDelay = seconds(3600);
 
 absl::StatusOr<std::string> ReadPem(const char* variable, const std::string& path) {
   if (path.empty()) return "";
@@ -75,9 +78,10 @@ std::optional<Duration> RetryDelay(const grpc::Status& status) {
   if (!details.ParseFromString(status.error_details())) return std::nullopt;
   for (const auto& detail : details.details()) {
     google::rpc::RetryInfo info;
-    if (detail.UnpackTo(&info)) {
-      return seconds(info.retry_delay().seconds()) + std::chrono::nanoseconds(info.retry_delay().nanos());
-    }
+    if (!detail.UnpackTo(&info)) continue;
+    const double delay =
+        static_cast<double>(info.retry_delay().seconds()) + info.retry_delay().nanos() * 1e-9;
+    return FromSeconds(std::clamp(delay, ToSeconds(kShortestRetryDelay), ToSeconds(kLongestRetryDelay)));
   }
   return std::nullopt;
 }
@@ -211,8 +215,9 @@ void OtlpExporter::SendRequest(const ExportRequest& request, int64_t spans) {
   while (true) {
     int64_t rejected = 0;
     const grpc::Status status = Attempt(request, deadline, rejected);
+    if (!status.ok() && stopping()) return Count(0, spans);
     LogOutcome(status);
-    if (status.ok()) return Count(spans - rejected, rejected);
+    if (status.ok()) return Count(spans - std::min(rejected, spans), std::min(rejected, spans));
     const std::optional<Duration> asked = RetryDelay(status);
     // Up to twice the pause, so that servers which failed together do not come back together.
     const Duration pause =
@@ -238,8 +243,13 @@ grpc::Status OtlpExporter::Attempt(const ExportRequest& request, TimePoint deadl
   const grpc::Status status = stub_->Export(&context, request, &response);
   MutexLock lock(mutex_);
   in_flight_ = nullptr;
-  rejected = response.partial_success().rejected_spans();
+  rejected = std::max<int64_t>(response.partial_success().rejected_spans(), 0);
   return status;
+}
+
+bool OtlpExporter::stopping() const {
+  MutexLock lock(mutex_);
+  return stopping_;
 }
 
 bool OtlpExporter::Pause(Duration pause) {

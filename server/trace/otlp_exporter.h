@@ -62,6 +62,7 @@ class OtlpExporter {
   void SendRequest(const ExportRequest& request, int64_t spans);
   // One attempt. Fills `rejected` on success.
   grpc::Status Attempt(const ExportRequest& request, TimePoint deadline, int64_t& rejected);
+  bool stopping() const;
   // False when the exporter is being destroyed.
   bool Pause(Duration pause);
   void Count(int64_t exported, int64_t failed);

@@ -78,9 +78,9 @@ void TenantBudget::Forget(TimePoint now) {
   });
 }
 
-bool TraceSampler::Sample(const TraceId& id, std::optional<bool> sampled, const std::string& tenant) {
-  if (!options_.parent_based || !sampled) return SampleRoot(id);
-  return *sampled && budget_.Take(tenant, Clock::now());
+bool TraceSampler::Sample(const TraceId& id, bool sampled, const std::string& tenant) {
+  if (!options_.parent_based) return SampleRoot(id);
+  return sampled && budget_.Take(tenant, Clock::now());
 }
 
 bool TraceSampler::SampleRoot(const TraceId& id) const {

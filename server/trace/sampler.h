@@ -5,7 +5,6 @@
 #include <array>
 #include <atomic>
 #include <cstdint>
-#include <optional>
 #include <string>
 
 #include "absl/container/flat_hash_map.h"
@@ -71,9 +70,9 @@ class TraceSampler {
   // `tenant_rate`: for how many requests a second a tenant may decide that they are traced.
   TraceSampler(const SamplerOptions& options, double tenant_rate) : options_(options), budget_(tenant_rate) {}
 
-  // For a span whose caller sent `sampled`; nullopt: it has none. Beyond the tenant's rate a decision for
-  // sampling counts as one against it.
-  bool Sample(const TraceId& id, std::optional<bool> sampled, const std::string& tenant);
+  // For a span whose caller sent `sampled`. Beyond the tenant's rate a decision for sampling counts as one
+  // against it.
+  bool Sample(const TraceId& id, bool sampled, const std::string& tenant);
   // For one that begins a trace: the same for each of its spans, wherever they are.
   bool SampleRoot(const TraceId& id) const;
 

@@ -2,47 +2,50 @@
 
 #include <algorithm>
 #include <array>
+#include <bit>
 #include <cstdint>
+#include <cstring>
 #include <iterator>
-#include <set>
 
 namespace yoio {
 namespace {
 
-constexpr std::string_view kLowerHex = "0123456789abcdef";
 constexpr uint8_t kSampledFlag = 1;
 
-// Reads 2 * bytes.size() digits of lower-case hex at the front of `text` and takes them off.
-template <size_t n>
-bool TakeHex(std::string_view& text, std::array<uint8_t, n>& bytes) {
-  if (text.size() < 2 * n) return false;
-  for (size_t i = 0; i < n; ++i) {
-    const size_t high = kLowerHex.find(text[2 * i]);
-    const size_t low = kLowerHex.find(text[2 * i + 1]);
-    if (high == std::string_view::npos || low == std::string_view::npos) return false;
-    bytes[i] = static_cast<uint8_t>(high << 4 | low);
-  }
-  text.remove_prefix(2 * n);
+// Where the parts of a traceparent are. Later versions put more behind them.
+constexpr size_t kTraceAt = 3;
+constexpr size_t kSpanAt = 36;
+constexpr size_t kFlagsAt = 53;
+constexpr size_t kTraceparentSize = 55;
+
+// Four bytes from eight digits of lower-case hex; false when there is anything else. All at once, since every
+// call that is traced passes here, sampled or not.
+bool ParseEightDigits(const char* digits, uint8_t* bytes) {
+  static_assert(std::endian::native == std::endian::little);
+  constexpr uint64_t kOnes = 0x0101010101010101u;
+  uint64_t text = 0;
+  std::memcpy(&text, digits, sizeof(text));
+  const uint64_t letters = (text >> 6) & kOnes;
+  const uint64_t values = (text & 15 * kOnes) + 9 * letters;
+  const uint64_t spelled = values + '0' * kOnes + ('a' - '0' - 10) * letters;
+  const uint64_t above_nine = (values + 6 * kOnes) >> 4 & kOnes;
+  if (spelled != text || above_nine != letters || (values & 0xf0 * kOnes) != 0) return false;
+  const uint64_t pairs = values << 4 | values >> 8;  // every other byte is one of the four
+  for (int i = 0; i < 4; ++i) bytes[i] = static_cast<uint8_t>(pairs >> 16 * i);
   return true;
 }
 
-bool TakeDash(std::string_view& text) {
-  if (text.empty() || text[0] != '-') return false;
-  text.remove_prefix(1);
-  return true;
+template <size_t n>
+bool ParseHex(const char* digits, std::array<uint8_t, n>& bytes) {
+  static_assert(n % 4 == 0);
+  bool good = true;
+  for (size_t i = 0; i < n; i += 4) good &= ParseEightDigits(digits + 2 * i, bytes.data() + i);
+  return good;
 }
 
 template <size_t n>
 bool IsZero(const std::array<uint8_t, n>& bytes) {
   return bytes == std::array<uint8_t, n>{};
-}
-
-template <size_t n>
-void AppendHex(const std::array<uint8_t, n>& bytes, std::string& text) {
-  for (const uint8_t byte : bytes) {
-    text += kLowerHex[byte >> 4];
-    text += kLowerHex[byte & 15];
-  }
 }
 
 bool IsLowerOrDigit(char c) { return (c >= 'a' && c <= 'z') || (c >= '0' && c <= '9'); }
@@ -82,7 +85,49 @@ std::optional<std::string_view> OnlyValue(const CallMetadata& metadata, const ch
   return std::string_view(found->second.data(), found->second.size());
 }
 
-// All that was sent as tracestate, as one; empty unless it is one.
+}  // namespace
+
+std::optional<TraceId> ParseTraceparent(std::string_view text) {
+  if (text.size() < kTraceparentSize) return std::nullopt;
+  const std::array<char, 8> ends = {text[0], text[1], text[kFlagsAt], text[kFlagsAt + 1], '0', '0', '0', '0'};
+  std::array<uint8_t, 4> version_and_flags{};
+  TraceId id;
+  const bool digits = ParseHex(ends.data(), version_and_flags) &&
+                      ParseHex(text.data() + kTraceAt, id.trace) && ParseHex(text.data() + kSpanAt, id.span);
+  const bool dashes = text[kTraceAt - 1] == '-' && text[kSpanAt - 1] == '-' && text[kFlagsAt - 1] == '-';
+  const uint8_t version = version_and_flags[0];
+  if (!digits || !dashes || version == 0xff || IsZero(id.trace) || IsZero(id.span)) return std::nullopt;
+  const bool ends_well = text.size() == kTraceparentSize || (version > 0 && text[kTraceparentSize] == '-');
+  if (!ends_well) return std::nullopt;
+  id.sampled = version_and_flags[1] & kSampledFlag;
+  return id;
+}
+
+bool IsTraceState(std::string_view text) {
+  if (text.size() > kMaxTraceStateBytes) return false;
+  std::array<std::string_view, kMaxTraceStateMembers> keys;
+  size_t members = 0;
+  while (true) {
+    const size_t comma = text.find(',');
+    const std::string_view member = WithoutBlanks(text.substr(0, comma));
+    if (!member.empty()) {
+      const size_t equals = member.find('=');
+      if (members == keys.size() || equals == std::string_view::npos) return false;
+      const std::string_view key = member.substr(0, equals);
+      const bool again = std::find(keys.begin(), keys.begin() + members, key) != keys.begin() + members;
+      if (again || !IsStateKey(key) || !IsStateValue(member.substr(equals + 1))) return false;
+      keys[members++] = key;
+    }
+    if (comma == std::string_view::npos) return true;
+    text.remove_prefix(comma + 1);
+  }
+}
+
+std::optional<TraceId> ReadTraceParent(const CallMetadata& metadata) {
+  const std::optional<std::string_view> text = OnlyValue(metadata, "traceparent");
+  return text ? ParseTraceparent(*text) : std::nullopt;
+}
+
 std::string ReadTraceState(const CallMetadata& metadata) {
   std::string state;
   const auto [begin, end] = metadata.equal_range("tracestate");
@@ -92,59 +137,6 @@ std::string ReadTraceState(const CallMetadata& metadata) {
     state.append(sent->second.data(), sent->second.size());
   }
   return IsTraceState(state) ? state : "";
-}
-
-}  // namespace
-
-std::optional<TraceId> ParseTraceparent(std::string_view text) {
-  std::array<uint8_t, 1> version{};
-  std::array<uint8_t, 1> flags{};
-  TraceId id;
-  if (!TakeHex(text, version) || version[0] == 0xff || !TakeDash(text) || !TakeHex(text, id.trace) ||
-      !TakeDash(text) || !TakeHex(text, id.span) || !TakeDash(text) || !TakeHex(text, flags)) {
-    return std::nullopt;
-  }
-  const bool ends_well = text.empty() || (version[0] > 0 && text[0] == '-');
-  if (!ends_well || IsZero(id.trace) || IsZero(id.span)) return std::nullopt;
-  id.sampled = flags[0] & kSampledFlag;
-  return id;
-}
-
-std::string FormatTraceparent(const TraceId& id) {
-  std::string text = "00-";
-  AppendHex(id.trace, text);
-  text += '-';
-  AppendHex(id.span, text);
-  text += id.sampled ? "-01" : "-00";
-  return text;
-}
-
-bool IsTraceState(std::string_view text) {
-  if (text.size() > kMaxTraceStateBytes) return false;
-  std::set<std::string_view> keys;
-  int members = 0;
-  while (true) {
-    const size_t comma = text.find(',');
-    const std::string_view member = WithoutBlanks(text.substr(0, comma));
-    if (!member.empty()) {
-      const size_t equals = member.find('=');
-      if (++members > kMaxTraceStateMembers || equals == std::string_view::npos) return false;
-      const std::string_view key = member.substr(0, equals);
-      if (!IsStateKey(key) || !IsStateValue(member.substr(equals + 1)) || !keys.insert(key).second) {
-        return false;
-      }
-    }
-    if (comma == std::string_view::npos) return true;
-    text.remove_prefix(comma + 1);
-  }
-}
-
-std::optional<TraceParent> ReadTraceParent(const CallMetadata& metadata) {
-  const std::optional<std::string_view> text = OnlyValue(metadata, "traceparent");
-  if (!text) return std::nullopt;
-  const std::optional<TraceId> id = ParseTraceparent(*text);
-  if (!id) return std::nullopt;
-  return TraceParent{*id, ReadTraceState(metadata)};
 }
 
 }  // namespace yoio

@@ -21,8 +21,9 @@ namespace yoio {
 using CallMetadata = std::multimap<grpc::string_ref, grpc::string_ref>;
 
 inline constexpr size_t kMaxTraceStateBytes = 512;
-inline constexpr int kMaxTraceStateMembers = 32;
+inline constexpr size_t kMaxTraceStateMembers = 32;
 
+<<<<<<< HEAD
 // The span of a caller, and what it hands on.
 struct TraceParent {
   TraceId id;
@@ -33,17 +34,23 @@ struct TraceParent {
 struct CallTrace {
   TraceId id;                            // its own span
   std::array<uint8_t, 8> parent_span{};  // of the caller; all zeros without one
-  std::string trace_state;               // as the caller sent it
+  std::string trace_state;               // as the caller sent it; of a call that is sampled
 };
 
 // What `metadata` says by `traceparent` and `tracestate`; nullopt for nothing. The binary form of gRPC's own
 // (`grpc-trace-bin`) cannot be read: gRPC for C++ keeps that key from services.
 std::optional<TraceParent> ReadTraceParent(const CallMetadata& metadata);
+=======
+// The caller's span, by `traceparent`; nullopt for none. The binary form of gRPC's own (`grpc-trace-bin`)
+// cannot be read: gRPC for C++ keeps that key from services.
+std::optional<TraceId> ReadTraceParent(const CallMetadata& metadata);
+// What the caller hands on with it, by `tracestate`; may be empty.
+std::string ReadTraceState(const CallMetadata& metadata);
+>>>>>>> s6-otlp
 
 // W3C traceparent, "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01". Of versions to come it reads
 // what they must keep.
 std::optional<TraceId> ParseTraceparent(std::string_view text);
-std::string FormatTraceparent(const TraceId& id);
 
 // Whether `text` is a W3C tracestate within the limits above.
 bool IsTraceState(std::string_view text);

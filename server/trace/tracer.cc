@@ -22,17 +22,17 @@ CallTrace Tracer::StartCall(const grpc::CallbackServerContext& context, const st
 }
 
 CallTrace Tracer::StartCall(const CallMetadata& metadata, const std::string& tenant) {
-  if (!enabled()) return {};
   CallTrace call;
-  call.id = ids_.NewTrace();
-  std::optional<bool> sampled;
-  if (std::optional<TraceParent> parent = ReadTraceParent(metadata)) {
-    call.id.trace = parent->id.trace;
-    call.parent_span = parent->id.span;
-    call.trace_state = std::move(parent->trace_state);
-    sampled = parent->id.sampled;
+  if (!enabled()) return call;
+  const std::optional<TraceId> parent = ReadTraceParent(metadata);
+  if (!parent) {
+    call.id = StartTrace();
+    return call;
   }
-  call.id.sampled = sampler_.Sample(call.id, sampled, tenant);
+  call.id = {.trace = parent->trace, .span = ids_.NewSpan()};
+  call.id.sampled = sampler_.Sample(call.id, parent->sampled, tenant);
+  call.parent_span = parent->span;
+  if (call.id.sampled) call.trace_state = ReadTraceState(metadata);
   return call;
 }
 

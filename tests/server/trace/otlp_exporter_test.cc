@@ -5,6 +5,7 @@
 #include <gtest/gtest.h>
 
 #include <atomic>
+#include <limits>
 #include <string>
 #include <thread>
 
@@ -176,16 +177,35 @@ TEST(OtlpExporterTest, GivesUpAtOnceWhereARetryWouldNotHelp) {
 }
 
 TEST(OtlpExporterTest, CountsWhatWasPartlyRefused) {
+  // What is refused of three spans -> what counts as refused.
+  for (const auto& [rejected, failed] : {std::pair<int64_t, int64_t>(2, 2), {-1, 0}, {int64_t{1} << 62, 3}}) {
+    LogCapture log;
+    TestCollector collector([rejected = rejected](int, auto&, TestCollector::Response& response) {
+      response.mutable_partial_success()->set_rejected_spans(rejected);
+      return grpc::Status::OK;
+    });
+    const auto exporter = StartFor(OptionsFor(collector.target()), log);
+    exporter->Enqueue(Named({"a", "b", "c"}));
+    EXPECT_TRUE(exporter->Flush(In(seconds(20))));
+    EXPECT_EQ(exporter->counts().exported, 3 - failed);
+    EXPECT_EQ(exporter->counts().failed, failed);
+  }
+}
+
+TEST(OtlpExporterTest, ADelayBeyondTheTimeoutIsNotWaitedFor) {
   LogCapture log;
-  TestCollector collector([](int, auto&, TestCollector::Response& response) {
-    response.mutable_partial_success()->set_rejected_spans(2);
-    return grpc::Status::OK;
+  TestCollector collector([](int, auto&, auto&) {
+    google::rpc::RetryInfo info;
+    info.mutable_retry_delay()->set_seconds(std::numeric_limits<int64_t>::max());
+    google::rpc::Status status;
+    status.add_details()->PackFrom(info);
+    return grpc::Status(grpc::UNAVAILABLE, "never", status.SerializeAsString());
   });
   const auto exporter = StartFor(OptionsFor(collector.target()), log);
-  exporter->Enqueue(Named({"a", "b", "c"}));
+  exporter->Enqueue(Named({"a"}));
   EXPECT_TRUE(exporter->Flush(In(seconds(20))));
-  EXPECT_EQ(exporter->counts().exported, 1);
-  EXPECT_EQ(exporter->counts().failed, 2);
+  EXPECT_EQ(exporter->counts().failed, 1);
+  EXPECT_EQ(collector.requests().size(), 1u);
 }
 
 TEST(OtlpExporterTest, NoCollectorCostsSpansAfterTheTimeout) {
@@ -255,6 +275,7 @@ TEST(OtlpExporterTest, NeitherFlushNorTheEndWaitsForACollectorThatHangs) {
   EXPECT_FALSE(exporter->Flush(In(milliseconds(50))));
   exporter.reset();
   EXPECT_LT(Clock::now() - start, seconds(20));
+  EXPECT_EQ(log.text(), "");  // nothing is wrong with the collector
 }
 
 TEST(OtlpExporterTest, AnEndDuringAPauseIsPrompt) {

@@ -68,10 +68,8 @@ TEST(TraceSamplerTest, RootsAreSampledByTheirRatio) {
 TEST(TraceSamplerTest, AParentsDecisionIsTakenOver) {
   TraceSampler none({.parent_based = true, .ratio = 0}, 10);
   EXPECT_TRUE(none.Sample(WithLowBytes(0), true, "t"));
-  EXPECT_FALSE(none.Sample(WithLowBytes(0), std::nullopt, "t"));
   TraceSampler all({.parent_based = true, .ratio = 1}, 10);
   EXPECT_FALSE(all.Sample(WithLowBytes(0), false, "t"));
-  EXPECT_TRUE(all.Sample(WithLowBytes(0), std::nullopt, "t"));
 }
 
 TEST(TraceSamplerTest, UnlessTheSamplerDoesNotAskForIt) {

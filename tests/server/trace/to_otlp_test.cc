@@ -127,7 +127,9 @@ TEST(ToOtlpTest, NoSpanEndsBeforeItBegins) {
 }
 
 TEST(ToOtlpTest, TheResource) {
-  const auto message = ResourceToOtlp({.resource = {{"service.name", "yoio"}, {"process.pid", int64_t{12}}}});
+  TraceOptions options;
+  options.resource = {{"service.name", "yoio"}, {"process.pid", int64_t{12}}};
+  const auto message = ResourceToOtlp(options);
   ASSERT_EQ(message.attributes_size(), 2);
   EXPECT_EQ(message.attributes(0).key(), "service.name");
   EXPECT_EQ(message.attributes(0).value().string_value(), "yoio");

@@ -6,6 +6,8 @@
 
 #include <string>
 
+#include "absl/strings/escaping.h"
+#include "absl/strings/str_cat.h"
 #include "tests/support/random.h"
 
 namespace yoio {
@@ -21,6 +23,8 @@ const TraceId kId{
     .span = {0x00, 0xf0, 0x67, 0xaa, 0x0b, 0xa9, 0x02, 0xb7},
     .sampled = true};
 
+std::string Hex(const std::string& bytes) { return absl::BytesToHexString(bytes); }
+
 void ExpectIs(const std::optional<TraceId>& id, const TraceId& expected) {
   ASSERT_TRUE(id.has_value());
   EXPECT_EQ(id->trace, expected.trace);
@@ -28,13 +32,11 @@ void ExpectIs(const std::optional<TraceId>& id, const TraceId& expected) {
   EXPECT_EQ(id->sampled, expected.sampled);
 }
 
-TEST(TraceparentTest, IsReadAndWritten) {
+TEST(TraceparentTest, IsRead) {
   ExpectIs(ParseTraceparent(kSampled), kId);
-  EXPECT_EQ(FormatTraceparent(kId), kSampled);
   TraceId unsampled = kId;
   unsampled.sampled = false;
-  EXPECT_EQ(FormatTraceparent(unsampled), kSampled.substr(0, 53) + "00");
-  ExpectIs(ParseTraceparent(FormatTraceparent(unsampled)), unsampled);
+  ExpectIs(ParseTraceparent(kSampled.substr(0, 53) + "00"), unsampled);
 }
 
 TEST(TraceparentTest, OfTheFlagsOnlySampledCounts) {
@@ -63,15 +65,21 @@ TEST(TraceparentTest, AnythingElseIsIgnored) {
   }
 }
 
-TEST(TraceparentTest, NoPrefixAndNoSingleWrongCharacterPasses) {
-  for (size_t size = 0; size < kSampled.size(); ++size)
+TEST(TraceparentTest, NoPrefixPasses) {
+  for (size_t size = 0; size < kSampled.size(); ++size) {
     EXPECT_FALSE(ParseTraceparent(kSampled.substr(0, size)));
+  }
+}
+
+// Of each character in each place: digits may be any, nothing else may.
+TEST(TraceparentTest, EachCharacterIsChecked) {
+  const std::string_view digits = "0123456789abcdef";
   for (size_t i = 0; i < kSampled.size(); ++i) {
-    for (const char wrong : {'\0', ' ', 'G', 'F', 'g', '-', '\x80', '\xff'}) {
+    for (int byte = 0; byte < 256; ++byte) {
       std::string text = kSampled;
-      if (text[i] == wrong) continue;
-      text[i] = wrong;
-      EXPECT_FALSE(ParseTraceparent(text)) << text;
+      text[i] = static_cast<char>(byte);
+      const bool good = kSampled[i] == '-' ? byte == '-' : digits.find(text[i]) != std::string_view::npos;
+      EXPECT_EQ(ParseTraceparent(text).has_value(), good) << text;
     }
   }
 }
@@ -92,7 +100,7 @@ TEST(TraceStateTest, MembersAreWhatTheFormatHas) {
 
 TEST(TraceStateTest, IsBounded) {
   std::string members;
-  for (int i = 0; i < kMaxTraceStateMembers; ++i) members += "k" + std::to_string(i) + "=v,";
+  for (size_t i = 0; i < kMaxTraceStateMembers; ++i) absl::StrAppend(&members, "k", i, "=v,");
   EXPECT_TRUE(IsTraceState(members));
   EXPECT_FALSE(IsTraceState(members + "one=more"));
   const std::string half = std::string(255, 'v');
@@ -100,23 +108,22 @@ TEST(TraceStateTest, IsBounded) {
 }
 
 TEST(ReadTraceParentTest, TakesTheIdAndTheState) {
-  const auto parent = ReadTraceParent({{"traceparent", kSampled}, {"tracestate", "a=1"}});
-  ASSERT_TRUE(parent.has_value());
-  ExpectIs(parent->id, kId);
-  EXPECT_EQ(parent->trace_state, "a=1");
+  const CallMetadata metadata = {{"traceparent", kSampled}, {"tracestate", "a=1"}};
+  ExpectIs(ReadTraceParent(metadata), kId);
+  EXPECT_EQ(ReadTraceState(metadata), "a=1");
   EXPECT_FALSE(ReadTraceParent({{"traceparent", "00-x"}, {"tracestate", "a=1"}}));
 }
 
 TEST(ReadTraceParentTest, StatesAreJoinedAndBadOnesDropped) {
   const CallMetadata several = {{"traceparent", kSampled}, {"tracestate", "a=1,b=2"}, {"tracestate", "c=3"}};
-  EXPECT_EQ(ReadTraceParent(several)->trace_state, "a=1,b=2,c=3");
+  EXPECT_EQ(ReadTraceState(several), "a=1,b=2,c=3");
   const CallMetadata twice = {{"traceparent", kSampled}, {"tracestate", "a=1"}, {"tracestate", "a=2"}};
-  EXPECT_EQ(ReadTraceParent(twice)->trace_state, "");
+  EXPECT_EQ(ReadTraceState(twice), "");
   const std::string long_one = "a=" + std::string(255, 'v');
   const std::string other_long_one = "b=" + std::string(255, 'v');
   const CallMetadata long_ones = {
       {"traceparent", kSampled}, {"tracestate", long_one}, {"tracestate", other_long_one}};
-  EXPECT_EQ(ReadTraceParent(long_ones)->trace_state, "");
+  EXPECT_EQ(ReadTraceState(long_ones), "");
 }
 
 TEST(ReadTraceParentTest, SeveralParentsAreNone) {
@@ -125,7 +132,7 @@ TEST(ReadTraceParentTest, SeveralParentsAreNone) {
   EXPECT_FALSE(ReadTraceParent({}));
 }
 
-// Any bytes are read or ignored, and what is read is an id that reads the same when it is written.
+// Any bytes are read or ignored, and what is read is what was written.
 TEST(ReadTraceParentTest, SurvivesRandomBytes) {
   test::Random random(7);
   int read = 0;
@@ -141,13 +148,13 @@ TEST(ReadTraceParentTest, SurvivesRandomBytes) {
       if (how == 1) text.erase(at, 1);
       if (how == 2 && at < static_cast<int>(text.size())) text[at] = byte;
     }
-    const auto parent = ReadTraceParent({{"traceparent", text}, {"tracestate", text}});
+    const std::optional<TraceId> parent = ReadTraceParent({{"traceparent", text}});
     if (!parent) continue;
     ++read;
-    ASSERT_TRUE(parent->id.valid());
-    ASSERT_NE(parent->id.span, (std::array<uint8_t, 8>{}));
-    ASSERT_EQ(parent->trace_state, "");
-    ExpectIs(ParseTraceparent(FormatTraceparent(parent->id)), parent->id);
+    ASSERT_TRUE(parent->valid());
+    ASSERT_NE(parent->span, (std::array<uint8_t, 8>{}));
+    ASSERT_EQ(text.substr(3, 32), Hex({parent->trace.begin(), parent->trace.end()}));
+    ASSERT_EQ(text.substr(36, 16), Hex({parent->span.begin(), parent->span.end()}));
   }
   EXPECT_GT(read, kTries / 4);
   EXPECT_LT(read, kTries);

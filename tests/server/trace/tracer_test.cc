@@ -55,6 +55,7 @@ TEST_F(TracerTest, ACallContinuesItsCallersTrace) {
   EXPECT_EQ(call.trace_state, "a=1");
   const std::string unsampled = kParent + "0";
   EXPECT_FALSE(tracer->StartCall(CallMetadata{{"traceparent", unsampled}}, "t").id.sampled);
+  EXPECT_EQ(tracer->StartCall(CallMetadata{{"traceparent", unsampled}}, "t").parent_span, parent.span);
 }
 
 TEST_F(TracerTest, ACallWithoutACallersTraceBeginsOne) {
