@@ -23,13 +23,6 @@ using CallMetadata = std::multimap<grpc::string_ref, grpc::string_ref>;
 inline constexpr size_t kMaxTraceStateBytes = 512;
 inline constexpr size_t kMaxTraceStateMembers = 32;
 
-<<<<<<< HEAD
-// The span of a caller, and what it hands on.
-struct TraceParent {
-  TraceId id;
-  std::string trace_state;  // as W3C tracestate; may be empty
-};
-
 // Where a call stands in its trace.
 struct CallTrace {
   TraceId id;                            // its own span
@@ -37,16 +30,11 @@ struct CallTrace {
   std::string trace_state;               // as the caller sent it; of a call that is sampled
 };
 
-// What `metadata` says by `traceparent` and `tracestate`; nullopt for nothing. The binary form of gRPC's own
-// (`grpc-trace-bin`) cannot be read: gRPC for C++ keeps that key from services.
-std::optional<TraceParent> ReadTraceParent(const CallMetadata& metadata);
-=======
 // The caller's span, by `traceparent`; nullopt for none. The binary form of gRPC's own (`grpc-trace-bin`)
 // cannot be read: gRPC for C++ keeps that key from services.
 std::optional<TraceId> ReadTraceParent(const CallMetadata& metadata);
 // What the caller hands on with it, by `tracestate`; may be empty.
 std::string ReadTraceState(const CallMetadata& metadata);
->>>>>>> s6-otlp
 
 // W3C traceparent, "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01". Of versions to come it reads
 // what they must keep.
