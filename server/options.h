@@ -36,6 +36,8 @@ struct ServerOptions {
   Duration drain_delay{0};
   Duration drain_timeout = std::chrono::seconds(30);
   TraceOptions trace;
+  Duration trace_slow = std::chrono::seconds(30);  // requests that take longer are traced anyhow; 0: none are
+  double trace_steps = 0.01;                       // of the steps with a sampled request in them
   bool dry_run = false;
 };
 

@@ -16,12 +16,16 @@
 #include "server/shutdown_signal.h"
 #include "server/tls.h"
 #include "server/token.h"
+#include "server/trace/telemetry.h"
 #include "server/warm_up.h"
 
 namespace yoio {
 namespace {
 
 constexpr Duration kFailedGrace = std::chrono::milliseconds(500);
+// What the collector gets to take the last spans, after a drain and after a failure.
+constexpr Duration kTelemetryPatience = std::chrono::seconds(2);
+constexpr Duration kFailedTelemetryPatience = std::chrono::milliseconds(500);
 
 // The listeners that are open while the engine loads; either may be null. They outlive the engine.
 struct EarlyListeners {
@@ -126,11 +130,12 @@ void DrainWatched(ServingCore& core, DataServer& data, const DrainTimes& times, 
 
 // The engine is dead: says so to those who ask, and leaves without touching it again.
 [[noreturn]] void LeaveFailed(const Engine& engine, DataServer& data, const EarlyListeners& listeners,
-                              const Logger& log) {
+                              Telemetry& telemetry, const Logger& log) {
   listeners.SetDead();
   LogLine line(LogLevel::kError, "engine failed");
   line.With("message", std::string(engine.health().message()));
   data.Shutdown(kFailedGrace);
+  telemetry.Flush(kFailedTelemetryPatience);
   Leave(kExitEngineFailed, std::move(line), log);
 }
 
@@ -193,9 +198,24 @@ std::optional<int> OpenDoors(ServingCore& core, const AdminCore& admin_core, con
   return std::nullopt;
 }
 
+// The exit code when tracing cannot begin.
+std::optional<int> StartTelemetry(const ServerOptions& options, const Logger& log,
+                                  std::unique_ptr<Telemetry>& telemetry) {
+  auto started = Telemetry::Start(
+      {.trace = options.trace, .slow = options.trace_slow, .steps = options.trace_steps}, log);
+  if (!started.ok()) return FailToTrace(started.status());
+  telemetry = *std::move(started);
+  return std::nullopt;
+}
+
+// When start-up came how far.
+struct StartTimes {
+  TimePoint begin{}, warm_up{};
+};
+
 // Serves with a loaded engine that is warm, to the end.
 int ServeEngine(Engine& engine, const ServerOptions& options, const EarlyListeners& listeners,
-                Doorkeepers& keepers, Logger& log) {
+                Doorkeepers& keepers, Telemetry& telemetry, const StartTimes& start, Logger& log) {
   const ServerAuthenticator authenticator({.keys = keepers.keys.get(),
                                            .client_certificates = !options.tls.ca.empty(),
                                            .trust_tenant_header = options.trust_tenant_header,
@@ -204,7 +224,10 @@ int ServeEngine(Engine& engine, const ServerOptions& options, const EarlyListene
                    .model = {.info = &engine.model(), .names = options.served_model_names},
                    .stall_timeout = options.engine.stall_timeout,
                    .log = log,
-                   .authenticator = &authenticator};
+                   .authenticator = &authenticator,
+                   .place = PlaceOf(ProcessEnvironment())};
+  telemetry.ExportLoad(engine, core.model, start.begin, start.warm_up);
+  telemetry.Watch(core);
   DrainSwitch drain_switch;
   const AdminCore admin_core{
       .serving = core, .log = log, .drain = [&](std::optional<Duration> t) { drain_switch.Ask(t); }};
@@ -215,13 +238,14 @@ int ServeEngine(Engine& engine, const ServerOptions& options, const EarlyListene
 
   const bool drain = WaitForDrain(engine, drain_switch, core.counters, log);
   listeners.SetReady(false);
-  if (!drain) LeaveFailed(engine, *doors.data, listeners, log);
+  if (!drain) LeaveFailed(engine, *doors.data, listeners, telemetry, log);
   DrainWatched(
       core, *doors.data,
       {.delay = options.drain_delay, .timeout = drain_switch.timeout().value_or(options.drain_timeout)},
       drain_switch.asked());
-  if (!engine.health().ok()) LeaveFailed(engine, *doors.data, listeners, log);
+  if (!engine.health().ok()) LeaveFailed(engine, *doors.data, listeners, telemetry, log);
   LogCallCounts(core, log);
+  telemetry.Finish(kTelemetryPatience, log);
   return kExitDrained;
 }
 
@@ -229,11 +253,15 @@ int ServeEngine(Engine& engine, const ServerOptions& options, const EarlyListene
 
 int Serve(const ParsedOptions& parsed, const EngineFactory& create_engine, Logger& log) {
   const ServerOptions& options = parsed.options;
+  StartTimes start{.begin = Clock::now()};
   if (const std::optional<int> code = CheckBeforeLoading(options)) return *code;
   Doorkeepers keepers;
   if (const std::optional<int> code = OpenDoorkeepers(options, log, keepers)) return *code;
-  LogSettings(parsed, log);
   EarlyListeners listeners;
+  absl::StatusOr<std::unique_ptr<Engine>> engine;
+  std::unique_ptr<Telemetry> telemetry;  // watches the engine
+  if (const std::optional<int> code = StartTelemetry(options, log, telemetry)) return *code;
+  LogSettings(parsed, log);
   if (options.health_listen) {
     auto started = HealthServer::Start(*options.health_listen);
     if (!started.ok()) return FailToListen("--health-listen", started.status());
@@ -251,11 +279,11 @@ int Serve(const ParsedOptions& parsed, const EngineFactory& create_engine, Logge
                               .With("message", std::string(reason.message()))));
     };
   }
-  absl::StatusOr<std::unique_ptr<Engine>> engine;
   absl::Status warm;
   RunWatched(
       [&] {
         engine = create_engine(engine_options);
+        start.warm_up = Clock::now();
         if (engine.ok()) warm = WarmUp(**engine);
       },
       [&] { Leave(kExitDrained, LogLine(LogLevel::kInfo, "stopped while loading"), log); });
@@ -265,7 +293,7 @@ int Serve(const ParsedOptions& parsed, const EngineFactory& create_engine, Logge
           std::move(LogLine(LogLevel::kError, "warm-up failed").With("message", std::string(warm.message()))),
           log);
   }
-  return ServeEngine(**engine, options, listeners, keepers, log);
+  return ServeEngine(**engine, options, listeners, keepers, *telemetry, start, log);
 }
 
 int DryRun(const ServerOptions& options, const MemoryPlanner& plan_memory, const Logger& log) {

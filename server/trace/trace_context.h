@@ -5,7 +5,9 @@
 
 #include <grpcpp/support/string_ref.h>
 
+#include <array>
 #include <cstddef>
+#include <cstdint>
 #include <map>
 #include <optional>
 #include <string>
@@ -20,6 +22,13 @@ using CallMetadata = std::multimap<grpc::string_ref, grpc::string_ref>;
 
 inline constexpr size_t kMaxTraceStateBytes = 512;
 inline constexpr size_t kMaxTraceStateMembers = 32;
+
+// Where a call stands in its trace.
+struct CallTrace {
+  TraceId id;                            // its own span
+  std::array<uint8_t, 8> parent_span{};  // of the caller; all zeros without one
+  std::string trace_state;               // as the caller sent it; of a call that is sampled
+};
 
 // The caller's span, by `traceparent`; nullopt for none. The binary form of gRPC's own (`grpc-trace-bin`)
 // cannot be read: gRPC for C++ keeps that key from services.

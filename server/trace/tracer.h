@@ -26,13 +26,6 @@ class CallbackServerContext;
 
 namespace yoio {
 
-// Where a call stands in its trace.
-struct CallTrace {
-  TraceId id;                            // its own span
-  std::array<uint8_t, 8> parent_span{};  // of the caller; all zeros without one
-  std::string trace_state;               // as the caller sent it; of a call that is sampled
-};
-
 // Gives spans their ids, decides which are exported, and exports them. Disabled, it does nothing and costs
 // nothing. Thread-safe.
 class Tracer {

@@ -64,6 +64,7 @@ from yoio.v1 import (
     inference_pb2,
     inference_pb2_grpc,
     request_pb2,
+    timing_pb2,
 )
 
 
