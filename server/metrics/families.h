@@ -109,7 +109,9 @@ inline constexpr Family kBuildInfo{"yoio_build_info",
                                    {"version", "model", "revision", "device", "ranks"},
                                    "What is served, and by what."};
 
-// Ranks.
+// Steps under way.
+inline constexpr Family kStepAge{
+    "yoio_step_age_seconds", kGauge, {}, "How long the oldest step has been under way; 0 when none is."};
 inline constexpr Family kRankEndedStep{
     "yoio_rank_ended_step", kGauge, {"rank"}, "The last step that a rank has ended; -1 before the first."};
 

@@ -17,7 +17,18 @@ struct EngineReading {
   EngineStats stats;
   std::vector<LoadTime> load_times;
   std::vector<RankState> ranks;
+  Duration step_age{};
 };
+
+// How long the oldest step has been under way; zero when none is.
+Duration StepAge(const FlightRecorder& recorder) {
+  constexpr int64_t kMostUnderWay = 8;  // more than any --pipeline-depth
+  const int64_t last = recorder.last_step();
+  for (const StepRecord& step : recorder.Steps(last - kMostUnderWay, last)) {
+    if (!step.ended) return Clock::now() - step.submitted;
+  }
+  return Duration::zero();
+}
 
 EngineReading Read(const Engine* engine) {
   if (engine == nullptr) return {};
@@ -26,7 +37,8 @@ EngineReading Read(const Engine* engine) {
           .slots = engine->memory().max_sequences,
           .stats = engine->stats(),
           .load_times = engine->load_times(),
-          .ranks = engine->ranks()};
+          .ranks = engine->ranks(),
+          .step_age = engine->recorder() != nullptr ? StepAge(*engine->recorder()) : Duration::zero()};
 }
 
 double Share(int64_t part, int64_t whole) {
@@ -68,7 +80,8 @@ void WriteLoadTimes(const std::vector<LoadTime>& times, Exposition& exposition) 
   for (const LoadTime& time : times) exposition.Add({time.phase}, ToSeconds(time.end - time.begin));
 }
 
-void WriteRanks(const std::vector<RankState>& ranks, Exposition& exposition) {
+void WriteRanks(const std::vector<RankState>& ranks, Duration step_age, Exposition& exposition) {
+  exposition.AddFamily(families::kStepAge, ToSeconds(step_age));
   exposition.Begin(families::kRankEndedStep);
   for (const RankState& rank : ranks) {
     exposition.Add({absl::StrCat(rank.rank)}, static_cast<double>(rank.ended_step));
@@ -107,7 +120,7 @@ std::string ServerMetrics::Scrape(ExpositionFormat format) const {
   WriteLoad(reading.load, reading.slots, exposition);
   WriteSteps(reading.stats, exposition);
   calls_.Write(exposition);
-  WriteRanks(reading.ranks, exposition);
+  WriteRanks(reading.ranks, reading.step_age, exposition);
   WriteSpans(options_.spans ? options_.spans() : SpanCounts{}, exposition);
   process_.Write(exposition);
   return std::move(exposition).Finish();
