@@ -136,6 +136,7 @@ class Scraped:
 
     def __init__(self, server, prometheus):
         self.server, self.prometheus = server, prometheus
+        wait_until(lambda: self.value("up") == 1)  # it begins five seconds after its start
         self.begin = time.time()
         self.calls = generate_for(server, LOAD_SECONDS)
         with pytest.raises(grpc.RpcError):
@@ -280,7 +281,7 @@ def test_rules_fire():
 def test_address_in_use():
     with socket.create_server(("127.0.0.1", 0)) as taken:
         address = "127.0.0.1:%d" % taken.getsockname()[1]
-        code, errors = run_to_end("--metrics-listen", address)
+        code, errors = run_to_end(metrics_listen=address)
     what, what_to_do = last_two_lines(errors)
     assert code == 1 and f"--metrics-listen {address}" in what and "in use" in what
     assert "--metrics-listen" in what_to_do

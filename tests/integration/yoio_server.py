@@ -25,7 +25,6 @@ GOLDEN = Path(os.environ["GOLDEN_DIR"])
 
 START_SECONDS = 60  # with sanitizers; a second without
 CALL_SECONDS = 60
-OTHER_LISTENERS = ["--health-listen", "127.0.0.1:0", "--metrics-listen", "127.0.0.1:0"]
 
 
 def _generate_stubs():
@@ -114,7 +113,8 @@ class Server(Process):
     """A server that takes calls, on loopback ports of its own choice unless flags name others."""
 
     def __init__(self, *flags, listen="127.0.0.1:0", model=MODEL, open_channel=grpc.insecure_channel):
-        super().__init__("--listen", listen, *OTHER_LISTENERS, *flags, model=model)
+        others = ["--health-listen", "127.0.0.1:0", "--metrics-listen", "127.0.0.1:0"]
+        super().__init__("--listen", listen, *others, *flags, model=model)
         self.open_channel = lambda: open_channel(self.address)
 
     def __enter__(self):
@@ -158,9 +158,10 @@ def wait_until(condition, seconds=20):
         time.sleep(0.02)
 
 
-def run_to_end(*flags, model=MODEL, listen="127.0.0.1:0"):
+def run_to_end(*flags, model=MODEL, listen="127.0.0.1:0", metrics_listen="127.0.0.1:0"):
     """Runs a server that is expected to refuse its configuration. Returns exit code and standard error."""
-    command = [BINARY, "--model", str(model), "--listen", listen, *OTHER_LISTENERS, *flags]
+    listeners = ["--listen", listen, "--health-listen", "127.0.0.1:0", "--metrics-listen", metrics_listen]
+    command = [BINARY, "--model", str(model), *listeners, *flags]
     done = subprocess.run(
         command,
         capture_output=True,
