@@ -24,7 +24,9 @@ OPERATIONS = (ROOT / "docs" / "operations.md").read_text(encoding="utf-8")
 
 LOAD_SECONDS = 4
 RATE_INTERVAL = "3s"
-TEXT = "A socket is an endpoint of communication. "
+CALLERS = 3
+LONG_PROMPT, SHORT_PROMPT = 2200, 300  # of classes 8k and 2k; both more tokens than the index selects
+TOKENS = 24
 OPEN_METRICS = "application/openmetrics-text;version=1.0.0"
 
 # The public contract: these names stay.
@@ -112,21 +114,22 @@ def trace_id(number):
 
 
 def generate_for(server, seconds):
-    """Sends traced requests, four at a time. Returns how many ended well."""
+    """Sends traced requests, the first of each caller with a long prompt. Returns how many ended well."""
     end = time.monotonic() + seconds
     calls = []
 
-    def one_after_the_other(first):
-        for number in range(first, 100_000, 4):
+    def one_after_the_other(caller):
+        for number in range(caller, 100_000, CALLERS):
             if time.monotonic() > end:
                 return
             parent = f"00-{trace_id(number)}-00f067aa0ba902b7-01"
-            message = request(text=TEXT * 4, max_tokens=24, ignore_eos=True)
+            prompt = [caller + 2] * (LONG_PROMPT if number == caller else SHORT_PROMPT)
+            message = request(prompt_ids=prompt, max_tokens=TOKENS, ignore_eos=True)
             list(server.generate(message, metadata=[("traceparent", parent)]))
             calls.append(number)
 
-    with concurrent.futures.ThreadPoolExecutor(4) as pool:
-        for done in [pool.submit(one_after_the_other, first) for first in range(4)]:
+    with concurrent.futures.ThreadPoolExecutor(CALLERS) as pool:
+        for done in [pool.submit(one_after_the_other, caller) for caller in range(CALLERS)]:
             done.result()
     return len(calls)
 
@@ -158,9 +161,15 @@ class Scraped:
         return any(value != "NaN" for series in data["result"] for _, value in series["values"])
 
 
+class TracingServer(Server):
+    """One that would export its spans, if anybody took them."""
+
+    environment = {"OTEL_EXPORTER_OTLP_ENDPOINT": "http://127.0.0.1:1"}
+
+
 @pytest.fixture(scope="module")
 def scraped():
-    with Server("--kv-cache-bytes", "64MiB", "--tensor-parallel-size", "2") as server:
+    with TracingServer("--kv-cache-bytes", "64MiB", "--tensor-parallel-size", "2") as server:
         with Prometheus(server.metrics_address) as prometheus:
             yield Scraped(server, prometheus)
 
@@ -194,13 +203,17 @@ def test_contract(scraped):
 
 
 def test_counts(scraped):
-    assert scraped.calls > 0
+    assert scraped.calls > CALLERS
     assert scraped.value('yoio_requests_total{code="OK",finish_reason="length"}') == scraped.calls
     assert scraped.value('yoio_refusals_total{reason="UNKNOWN_MODEL"}') == 1
     assert scraped.value("yoio_request_duration_seconds_count") == scraped.calls
     for family in ("time_to_first_token", "queue", "prefill"):
-        assert scraped.value(f'yoio_{family}_seconds_count{{prompt_class="2k"}}') == scraped.calls
-    assert scraped.value("yoio_generated_tokens_total") >= 24 * scraped.calls
+        short = scraped.value(f'yoio_{family}_seconds_count{{prompt_class="2k"}}')
+        long = scraped.value(f'yoio_{family}_seconds_count{{prompt_class="8k"}}')
+        assert (short, long) == (scraped.calls - CALLERS, CALLERS)
+    assert scraped.value("yoio_generated_tokens_total") >= TOKENS * scraped.calls
+    assert scraped.value("yoio_prompt_tokens_total") >= LONG_PROMPT * CALLERS
+    assert scraped.value("yoio_cached_tokens_total") > 0
     assert scraped.value("yoio_engine_healthy") == 1
     assert scraped.value("yoio_requests_running") == 0
     assert 0 <= time.time() - scraped.value("process_start_time_seconds") < 300
@@ -227,7 +240,7 @@ def test_exemplars_lead_to_traces(scraped):
     )
     found = [exemplar for series in data for exemplar in series["exemplars"]]
     assert found
-    sent = {trace_id(number) for number in range(scraped.calls * 4)}
+    sent = {trace_id(number) for number in range(100_000)}
     for exemplar in found:
         assert exemplar["labels"]["trace_id"] in sent
         assert 0 < float(exemplar["value"]) < LOAD_SECONDS + 5
