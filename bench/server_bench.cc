@@ -4,21 +4,27 @@
 //                [--only TEXT] [--json FILE]
 //
 // A client reads N streams to their ends with gRPC's callback API, over loopback TCP in this process: all
-// numbers have the client in them. Three servers take turns, in each round of the run:
+// numbers have the client in them. Four servers take turns, in each round of the run:
 //   bare    a gRPC reactor that does nothing but write one message of one token again and again
 //   server  the server's own reactors, conversion and outbox; its engine (bench/instant_engine.h) has every
 //           token at once
-//   text    the same, and each token is detokenised on a text pool first, as with the real engine
+//   text    the server, and each token is detokenised on a text pool first, as with the real engine
+//   traced  the server with tracing on: one request in a hundred is sampled, and no collector answers
 // Names carry the number of streams, and `tls` where there is TLS. Medians over the rounds of:
 //   messages/...   messages a second, one token each: the engine waits until the reader has taken the last
 //   tokens/...     tokens a second when what waits for the reader merges
 //   merged/...     tokens in a message then
 //   cpu/...        processor time of client and server for one message, or (cpu-token) for one token
+//   trace-cost/... by what share tracing lowers the rate of messages: the mean of all rounds, each of which
+//                  compares the two that it ran one after the other. The end of the 95% interval:
+//                  trace-cost-most
 //   tls-cost/...   by what share TLS lowers that rate of messages, or (tls-cost-tokens) of tokens
 // The floor of `messages` and `cpu` is the bare reactor's, of `tls` ones that of the same without TLS.
 #include <grpcpp/impl/service_type.h>
 
 #include <algorithm>
+#include <array>
+#include <cmath>
 #include <cstdint>
 #include <map>
 #include <memory>
@@ -39,6 +45,7 @@
 #include "engine/tokenizer/tokenizer.h"
 #include "server/inference_service.h"
 #include "server/log.h"
+#include "server/trace/telemetry.h"
 
 namespace yoio::bench {
 namespace {
@@ -71,7 +78,7 @@ v1::GenerateResponse MessageOf(const Word& word) {
   return message;
 }
 
-enum class Who { kBare, kServer, kText };
+enum class Who { kBare, kServer, kTraced, kText };
 
 struct Case {
   Who who;
@@ -79,7 +86,7 @@ struct Case {
   bool tls;
 
   std::string Name(const char* what, int streams) const {
-    constexpr const char* kNames[] = {"bare", "server", "text"};
+    constexpr const char* kNames[] = {"bare", "server", "traced", "text"};
     return absl::StrCat(what, "/", kNames[static_cast<int>(who)], "/", streams, tls ? "/tls" : "");
   }
   bool operator<(const Case& other) const {
@@ -112,11 +119,23 @@ class Bench {
                      .model = {.info = &engine.model(), .names = {"bench"}},
                      .stall_timeout = std::chrono::seconds(60),
                      .log = log};
+    const auto telemetry = measured.who == Who::kTraced ? StartTracing(core, log) : nullptr;
     const auto service = MakeInferenceService(core);
     return Read(*service, measured, tokens);
   }
 
  private:
+  // All that tracing does to calls, but for what a collector would have to do with.
+  static std::unique_ptr<Telemetry> StartTracing(ServingCore& core, const Logger& log) {
+    Telemetry::Options options{.trace = {.enabled = true}, .slow = std::chrono::seconds(30), .steps = 0.01};
+    options.trace.sampler.ratio = 0.01;
+    options.trace.otlp.target = "127.0.0.1:9";  // nobody is there
+    auto telemetry = Telemetry::Start(options, log);
+    YOIO_CHECK(telemetry.ok()) << telemetry.status().ToString();
+    (*telemetry)->Watch(core);
+    return *std::move(telemetry);
+  }
+
   Cost Read(grpc::Service& service, const Case& measured, int tokens) const {
     const Loopback loopback(service, measured.tls ? std::optional(certificate_) : std::nullopt);
     const Cost cost = ReadStreams(loopback, options_.streams, tokens);
@@ -153,12 +172,37 @@ Medians MediansOf(const std::vector<Cost>& costs, bool one_by_one, int64_t token
   return {Median(per_second), Median(cpu_us), Median(merged)};
 }
 
+// How much lower the rate of `traced` is, in percent, round by round.
+void AddTraceCost(const Options& options, const std::vector<Cost>& plain, const std::vector<Cost>& traced,
+                  Report& report) {
+  // Student's t for 95% of both sides, by degrees of freedom; 1.96 when there are many.
+  constexpr std::array<double, 10> kStudent = {0,     12.71, 4.303, 3.182, 2.776,
+                                               2.571, 2.447, 2.365, 2.306, 2.262};
+  const size_t rounds = std::min(plain.size(), traced.size());
+  if (rounds < 2) return;
+  const auto cost = [&](size_t i) {
+    return 100 * (1 - (traced[i].messages / traced[i].wall) / (plain[i].messages / plain[i].wall));
+  };
+  double mean = 0, variance = 0;
+  for (size_t i = 0; i < rounds; ++i) mean += cost(i) / rounds;
+  for (size_t i = 0; i < rounds; ++i) variance += (cost(i) - mean) * (cost(i) - mean) / (rounds - 1);
+  const double student = rounds - 1 < kStudent.size() ? kStudent[rounds - 1] : 2.262;
+  const std::string streams = absl::StrCat("/", options.streams);
+  report.Add({"trace-cost" + streams, mean, "%"});
+  report.Add({"trace-cost-most" + streams, mean + student * std::sqrt(variance / rounds), "%"});
+}
+
 void AddRows(const Options& options, const std::map<Case, std::vector<Cost>>& measured, Report& report) {
   std::map<Case, Medians> medians;
   for (const auto& [key, costs] : measured) {
     const int64_t tokens = options.streams * (key.one_by_one ? options.messages : options.merged_tokens);
     medians[key] = MediansOf(costs, key.one_by_one, tokens);
   }
+  const auto rows_of = [&](Who who) {
+    const auto found = measured.find({who, true, false});
+    return found == measured.end() ? std::vector<Cost>() : found->second;
+  };
+  AddTraceCost(options, rows_of(Who::kServer), rows_of(Who::kTraced), report);
   for (const auto& [key, result] : medians) {
     // A bare reactor merges nothing: what has TLS is then held against what has none.
     const bool has_floor = key.one_by_one ? key.who != Who::kBare : key.tls;
@@ -200,7 +244,10 @@ int Main(int argc, char** argv) {
   };
   for (int round = 0; round < options.rounds; ++round) {
     for (const bool tls : {false, true}) {
-      for (const Who who : {Who::kBare, Who::kServer, Who::kText}) {
+      // What is compared in pairs changes places from round to round.
+      const bool swapped = round % 2 == 1;
+      for (const Who who : {Who::kBare, swapped ? Who::kTraced : Who::kServer,
+                            swapped ? Who::kServer : Who::kTraced, Who::kText}) {
         const Case one_by_one{who, true, tls}, merged{who, false, tls};
         if (wanted(one_by_one, "messages")) measured[one_by_one].push_back(bench.Measure(one_by_one));
         if (who != Who::kBare && wanted(merged, "tokens")) measured[merged].push_back(bench.Measure(merged));

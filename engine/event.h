@@ -4,8 +4,10 @@
 #ifndef YOIO_ENGINE_EVENT_H_
 #define YOIO_ENGINE_EVENT_H_
 
+#include <array>
 #include <cstdint>
 #include <string>
+#include <string_view>
 #include <variant>
 #include <vector>
 
@@ -58,6 +60,12 @@ struct PromptScoresEvent {
 };
 
 enum class FinishReason { kStop, kEos, kLength, kTimeBudget };
+
+// "time_budget": as in the log, metrics and spans.
+constexpr std::string_view NameOf(FinishReason reason) {
+  constexpr std::array<std::string_view, 4> kNames = {"stop", "eos", "length", "time_budget"};
+  return kNames[static_cast<size_t>(reason)];
+}
 
 struct FinishedEvent {
   int32_t choice;

@@ -9,9 +9,12 @@
 #include "absl/strings/str_cat.h"
 #include "base/status.h"
 #include "engine/errors.h"
+#include "server/request_log.h"
 #include "server/status.h"
+#include "server/trace/request_spans.h"
+#include "server/trace/span_maker.h"
+#include "server/trace/tracer.h"
 #include "server/unknown_fields.h"
-#include "server/version.h"
 #include "yoio/v1/request.pb.h"
 #include "yoio/v1/timing.pb.h"
 
@@ -23,11 +26,6 @@ std::string DrawRequestId() {
   std::random_device device;
   const uint64_t bits = (static_cast<uint64_t>(device()) << 32) | device();
   return absl::StrCat(absl::Hex(bits, absl::kZeroPad16));
-}
-
-// "DEADLINE_EXCEEDED": absl's codes are gRPC's.
-std::string CodeName(grpc::StatusCode code) {
-  return absl::StatusCodeToString(static_cast<absl::StatusCode>(code));
 }
 
 // The deadline of the call on the steady clock; max() for none.
@@ -49,6 +47,19 @@ CallError Fail(ServingCore& core, grpc::CallbackServerContext& context, const ab
     context.AddTrailingMetadata("grpc-retry-pushback-ms", "-1");  // or gRPC would run a unary call again
   }
   return error;
+}
+
+// Adds what follows the last token, up to `now`.
+void Extend(Timing& timing, TimePoint arrival, TimePoint now) {
+  timing.total = now - arrival;
+  timing.deliver = timing.total - timing.tokenize - timing.queue - timing.prefill - timing.decode;
+}
+
+// What a record keeps of `event`: nothing that came from the prompt, no token ids.
+AcceptedEvent WithoutContent(const AcceptedEvent& event) {
+  AcceptedEvent kept = event;
+  kept.sampling.logit_bias.clear();
+  return kept;
 }
 
 }  // namespace
@@ -77,6 +88,7 @@ absl::Status Call::StartAny(const Message& message, std::shared_ptr<Transport> t
 template <typename Message>
 absl::Status Call::Submit(const Message& message, Caller caller, std::shared_ptr<Transport> transport) {
   tenant_ = std::move(caller.tenant);
+  if (core_.tracer != nullptr) trace_ = core_.tracer->StartCall(context_, tenant_);
   if (message.has_request_id()) {
     YOIO_RETURN_IF_ERROR(CheckRequestId(message.request_id(), core_.engine.limits().max_request_id_bytes));
     id_ = message.request_id();
@@ -92,14 +104,16 @@ absl::Status Call::Submit(const Message& message, Caller caller, std::shared_ptr
     return absl::PermissionDeniedError("priority: above the highest that this key allows");
   }
   deadline_ = DeadlineOf(context_);
-  view_ = {
-      .model = &core_.model,
-      .ids = request.output_ids,
-      .logprobs = request.logprobs.output,
-      .deadline = request.time_budget ? std::min(deadline_, arrival_ + *request.time_budget) : deadline_};
+  view_ = {.model = &core_.model,
+           .ids = request.output_ids,
+           .logprobs = request.logprobs.output,
+           .deadline = request.time_budget ? std::min(deadline_, arrival_ + *request.time_budget) : deadline_,
+           .trace = trace_.id,
+           .place = &core_.place};
   request.id = id_;
   request.tenant = tenant_;
   request.tenant_limits = caller.limits;
+  request.trace = trace_.id;
   request.arrival = arrival_;
   request.deadline = deadline_;
   if (!core_.live_ids.Add(tenant_, id_)) {
@@ -127,15 +141,27 @@ absl::Status Call::Start(const v1::ScoreRequest& message, std::shared_ptr<Transp
 
 bool Call::Take(Outbox::Taken& taken) {
   if (!outbox_->Take(taken)) return false;
-  for (const Event& event : taken.events) {
-    if (const auto* summary = std::get_if<SummaryEvent>(&event)) summary_ = *summary;
-  }
+  for (Event& event : taken.events) Note(event);
   if (taken.so_far) summary_ = taken.so_far;
   return true;
 }
 
+void Call::Note(Event& event) {
+  if (const auto* accepted = std::get_if<AcceptedEvent>(&event)) {
+    request_ = WithoutContent(*accepted);
+  } else if (const auto* finished = std::get_if<FinishedEvent>(&event)) {
+    finish_reason_ = finished->reason;
+  } else if (auto* summary = std::get_if<SummaryEvent>(&event)) {
+    Extend(summary->timing, arrival_, Clock::now());
+    summary_ = *summary;
+  }
+}
+
 void Call::NoteSent(const Event& event) {
-  if (std::holds_alternative<AcceptedEvent>(event)) accepted_ = true;
+  if (std::holds_alternative<AcceptedEvent>(event)) {
+    accepted_ = true;
+    first_sent_ = Clock::now();
+  }
   if (const auto* delta = std::get_if<DeltaEvent>(&event)) {
     tokens_sent_ += delta->num_tokens;
   }
@@ -157,59 +183,91 @@ void Call::CancelByClient() {
 
 grpc::Status Call::Close(const absl::Status& status) {
   if (owns_id_.exchange(false)) core_.live_ids.Remove(tenant_, id_);
+  const TimePoint now = Clock::now();
+  if (summary_) Extend(summary_->timing, arrival_, now);
   if (status.ok()) {
     ++core_.counters.ok;
-    WriteLogLine(grpc::Status::OK, "");
+    Report(MakeRecord(grpc::Status::OK, "", now));
     return grpc::Status::OK;
   }
   ++core_.counters.failed;
   CallError error =
       Fail(core_, context_, status, {.request_id = id_, .accepted = accepted_, .tokens_sent = tokens_sent_});
   ++core_.counters.failed_by_code[error.status.error_code()];
-  if (accepted_) AddTimingTrailer();
-  WriteLogLine(error.status, error.reason);
+  if (accepted_) AddTimingTrailer(now);
+  Report(MakeRecord(error.status, std::move(error.reason), now));
   return std::move(error.status);
 }
 
-void Call::AddTimingTrailer() {
-  v1::Timing timing;
-  ToProto(summary_ ? summary_->timing : Timing{}, view_, timing);
-  ToProto(Clock::now() - arrival_, *timing.mutable_total());
-  context_.AddTrailingMetadata("yoio-timing-bin", timing.SerializeAsString());
+void Call::AddTimingTrailer(TimePoint now) {
+  Timing timing = summary_ ? summary_->timing : Timing{};
+  if (!summary_) Extend(timing, arrival_, now);
+  v1::Timing message;
+  ToProto(timing, view_, message);
+  context_.AddTrailingMetadata("yoio-timing-bin", message.SerializeAsString());
 }
 
-void Call::WriteLogLine(const grpc::Status& status, std::string_view reason) const {
-  if (!core_.log.Writes(LogLevel::kInfo)) return;
-  LogLine line(LogLevel::kInfo, "request");
-  line.With("method", method_)
-      .With("tenant", tenant_)
-      .With("request_id", id_)
-      .With("code", CodeName(status.error_code()));
-  if (!reason.empty()) line.With("reason", reason).With("accepted", accepted_);
-  if (summary_) {
-    const auto& [usage, timing] = *summary_;
-    line.With("prompt_tokens", usage.prompt_tokens)
-        .With("completion_tokens", usage.completion_tokens)
-        .With("queue_length", timing.queue_length_on_arrival)
-        .With("tokenize_s", timing.tokenize)
-        .With("queue_s", timing.queue)
-        .With("prefill_s", timing.prefill)
-        .With("first_token_s", timing.time_to_first_token)
-        .With("decode_s", timing.decode)
-        .With("longest_gap_s", timing.longest_gap)
-        .With("longest_gap_step", timing.longest_gap_step)
-        .With("blocked_on_client_s", timing.blocked_on_client);
-  } else {
-    line.With("tokens_sent", tokens_sent_);
+CallRecord Call::MakeRecord(const grpc::Status& status, std::string reason, TimePoint now) {
+  CallRecord record;
+  record.method = method_;
+  record.tenant = std::move(tenant_);
+  record.request_id = std::move(id_);
+  if (request_) record.number = request_->number;
+  record.trace = trace_.id;
+  record.parent_span = trace_.parent_span;
+  record.trace_state = std::move(trace_.trace_state);
+  record.arrival = arrival_;
+  record.ended = now;
+  record.code = status.error_code();
+  record.reason = std::move(reason);
+  record.accepted = accepted_;
+  record.tokens_sent = tokens_sent_;
+  if (view_.deadline != TimePoint::max()) {
+    record.deadline_left = std::max(view_.deadline - now, Duration::zero());
   }
-  line.With("total_s", Clock::now() - arrival_);
-  core_.log.Write(std::move(line));
+  record.request = std::move(request_);
+  record.finish_reason = finish_reason_;
+  record.summary = summary_;
+  record.first_sent = first_sent_;
+  return record;
 }
 
-grpc::Status CloseSimpleCall(ServingCore& core, grpc::CallbackServerContext& context,
-                             const absl::Status& status) {
-  if (status.ok()) return grpc::Status::OK;
-  return Fail(core, context, status, {}).status;
+void Call::Report(const CallRecord& record) const {
+  WriteRequestLine(record, core_.place, core_.model.info->revision, core_.log);
+  FlightRecorder* recorder = core_.engine.recorder();
+  if (recorder != nullptr && record.number > 0 && record.summary) {
+    recorder->Closed(record.number, static_cast<absl::StatusCode>(record.code), record.reason,
+                     record.summary->usage, record.summary->timing);
+  }
+  for (CallObserver* observer : core_.observers) observer->Ended(record);
+}
+
+absl::StatusOr<Caller> SimpleCall::Identify() {
+  YOIO_ASSIGN_OR_RETURN(Caller caller, IdentifyCaller(*core_, *context_));
+  tenant_ = caller.tenant;
+  if (core_->tracer != nullptr) trace_ = core_->tracer->StartCall(*context_, tenant_);
+  return caller;
+}
+
+grpc::Status SimpleCall::Close(const absl::Status& status) {
+  CallRecord record;
+  grpc::Status result;
+  if (!status.ok()) {
+    CallError error = Fail(*core_, *context_, status, {});
+    record.reason = std::move(error.reason);
+    result = std::move(error.status);
+  }
+  if (!trace_.id.sampled) return result;
+  record.method = method_;
+  record.tenant = tenant_;
+  record.trace = trace_.id;
+  record.parent_span = trace_.parent_span;
+  record.trace_state = std::move(trace_.trace_state);
+  record.arrival = arrival_;
+  record.ended = Clock::now();
+  record.code = result.error_code();
+  core_->tracer->Export({SimpleCallSpan(record, SpanMaker(*core_->tracer))});
+  return result;
 }
 
 }  // namespace yoio

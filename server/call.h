@@ -27,12 +27,16 @@
 #include "server/caller.h"
 #include "server/convert.h"
 #include "server/log.h"
+#include "server/place.h"
+#include "server/trace/trace_context.h"
 
 namespace grpc {
 class CallbackServerContext;
 }
 
 namespace yoio {
+
+class Tracer;
 
 // Calls that submit a request to the engine. Thread-safe.
 struct CallCounters {
@@ -64,7 +68,9 @@ struct ServingCore {
   Duration stall_timeout;
   const Logger& log;
   const Authenticator* authenticator = nullptr;  // null: everybody is Caller{}
-  std::vector<CallObserver*> observers{};        // told of every call, in this order; outlive every call
+  Place place{};
+  Tracer* tracer = nullptr;                // null: nothing is traced
+  std::vector<CallObserver*> observers{};  // told of every call, in this order; outlive every call
   LiveIds live_ids{};
   CallCounters counters{};
 };
@@ -102,7 +108,8 @@ class Call {
   // As above, because the client went away or its deadline passed.
   void CancelByClient();
 
-  // How the call ends: adds trailers, writes the log line and counts. Called once, last.
+  // How the call ends: adds trailers, writes the log line, counts, and tells the observers. Called once,
+  // last.
   grpc::Status Close(const absl::Status& status);
 
   const EventView& view() const { return view_; }
@@ -113,14 +120,19 @@ class Call {
   // The rest of Start, for a caller that is known.
   template <typename Message>
   absl::Status Submit(const Message& message, Caller caller, std::shared_ptr<Transport> transport);
-  void AddTimingTrailer();
-  void WriteLogLine(const grpc::Status& status, std::string_view reason) const;
+  // Keeps what the record of the call needs of `event`, and fills in what the engine does not know.
+  void Note(Event& event);
+  void AddTimingTrailer(TimePoint now);
+  // The last use of the call's own values, which move into it.
+  CallRecord MakeRecord(const grpc::Status& status, std::string reason, TimePoint now);
+  void Report(const CallRecord& record) const;
 
   ServingCore& core_;
   grpc::CallbackServerContext& context_;
   const std::string_view method_;
   const TimePoint arrival_;
   std::string tenant_;
+  CallTrace trace_;
   std::string id_;  // empty until a valid one is known
   TimePoint deadline_ = TimePoint::max();
   EventView view_{};
@@ -128,13 +140,36 @@ class Call {
 
   bool accepted_ = false;
   int64_t tokens_sent_ = 0;
+  TimePoint first_sent_{};
+  std::optional<AcceptedEvent> request_;
+  std::optional<FinishReason> finish_reason_;
   std::optional<SummaryEvent> summary_;
   std::atomic<bool> owns_id_{false};  // tenant_ and id_ are in core_.live_ids because of this call
 };
 
-// How a call ends that submits nothing to the engine.
-grpc::Status CloseSimpleCall(ServingCore& core, grpc::CallbackServerContext& context,
-                             const absl::Status& status);
+// One call that submits nothing to the engine. Not thread-safe.
+class SimpleCall {
+ public:
+  // `method` is a literal. `core` and `context` outlive it.
+  SimpleCall(ServingCore& core, grpc::CallbackServerContext& context, std::string_view method)
+      : core_(&core), context_(&context), method_(method), arrival_(Clock::now()) {}
+
+  // Finds out who calls. Errors as Authenticator::Authenticate.
+  absl::StatusOr<Caller> Identify();
+
+  // How the call ends: adds trailers, and exports its span if it is sampled. Called once, last.
+  grpc::Status Close(const absl::Status& status);
+
+  grpc::CallbackServerContext& context() const { return *context_; }
+
+ private:
+  ServingCore* core_;
+  grpc::CallbackServerContext* context_;
+  std::string_view method_;
+  TimePoint arrival_;
+  std::string tenant_;
+  CallTrace trace_;
+};
 
 }  // namespace yoio
 

@@ -35,9 +35,10 @@ struct CallRecord {
   int64_t tokens_sent = 0;
   std::optional<Duration> deadline_left;
 
-  std::optional<AcceptedEvent> request;       // effective sampling values; once it was accepted
+  std::optional<AcceptedEvent> request;  // effective sampling values, no logit_bias; once it was accepted
   std::optional<FinishReason> finish_reason;  // of the choice that ended last
-  std::optional<SummaryEvent> summary;        // usage and timing, as told to the caller; once it was queued
+  std::optional<SummaryEvent> summary;        // usage, and timing up to `ended`; once it was queued
+  TimePoint first_sent{};                     // when the first message of the stream was ready to go
 };
 
 // Told of every call that ends. Thread-safe; must not block: it runs on the threads of gRPC.

@@ -16,7 +16,9 @@
 #include "engine/engine.h"
 #include "engine/event.h"
 #include "engine/request.h"
+#include "engine/trace_id.h"
 #include "server/limits.h"
+#include "server/place.h"
 
 namespace google::protobuf {
 class Duration;
@@ -51,6 +53,8 @@ struct EventView {
   bool logprobs = false;  // deltas carry token records
   // When the request would have been ended; max() for never.
   TimePoint deadline = TimePoint::max();
+  TraceId trace = {};
+  const Place* place = nullptr;  // null: not known
 };
 
 // NOT_FOUND unless `name` is empty or a name of `model`.

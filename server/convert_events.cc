@@ -3,6 +3,7 @@
 #include <utility>
 
 #include "server/convert.h"
+#include "server/hex.h"
 #include "server/version.h"
 #include "yoio/v1/event.pb.h"
 
@@ -106,6 +107,16 @@ void SetWaited(const Timing& timing, v1::WaitCauses& out) {
   ToProto(timing.waited_tokenizer, *out.mutable_tokenizer());
 }
 
+// Who served it, and under which trace.
+void SetOrigin(const EventView& view, v1::Timing& out) {
+  out.set_server_version(kVersion);
+  out.set_model_revision(view.model->info->revision);
+  if (view.trace.valid()) out.set_trace_id(HexOf(view.trace.trace));
+  if (view.place == nullptr) return;
+  if (!view.place->pod.empty()) out.set_pod(view.place->pod);
+  if (!view.place->node.empty()) out.set_node(view.place->node);
+}
+
 void SetProgress(const ProgressEvent& event, v1::Progress& out) {
   out.set_phase(PhaseToProto(event.phase));
   out.set_queue_position(event.queue_position);
@@ -193,6 +204,7 @@ void ToProto(const Timing& timing, const EventView& view, v1::Timing& out) {
   ToProto(timing.prefill, *out.mutable_prefill());
   ToProto(timing.time_to_first_token, *out.mutable_time_to_first_token());
   ToProto(timing.decode, *out.mutable_decode());
+  ToProto(timing.deliver, *out.mutable_deliver());
   if (timing.time_per_output_token > Duration::zero()) {
     ToProto(timing.time_per_output_token, *out.mutable_time_per_output_token());
   }
@@ -211,8 +223,7 @@ void ToProto(const Timing& timing, const EventView& view, v1::Timing& out) {
   out.set_queue_position_on_arrival(timing.queue_position_on_arrival);
   out.set_preemptions(timing.preemptions);
   out.set_recomputed_tokens(timing.recomputed_tokens);
-  out.set_server_version(kVersion);
-  out.set_model_revision(view.model->info->revision);
+  SetOrigin(view, out);
 }
 
 }  // namespace yoio

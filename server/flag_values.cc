@@ -102,6 +102,18 @@ FlagValue RatioValue(double& target) {
   return {set, [&target] { return absl::StrCat(target); }};
 }
 
+FlagValue RatioOrZeroValue(double& target) {
+  auto set = [&target](const std::string& text) {
+    double value = 0;
+    if (!absl::SimpleAtod(text, &value) || !(value >= 0) || value > 1) {
+      return absl::InvalidArgumentError("expected a number from 0 to 1");
+    }
+    target = value;
+    return absl::OkStatus();
+  };
+  return {set, [&target] { return absl::StrCat(target); }};
+}
+
 FlagValue BytesValue(std::function<void(int64_t)> store, std::function<int64_t()> load, int64_t min,
                      int64_t max, std::string zero) {
   auto set = [store, min, max](const std::string& text) -> absl::Status {

@@ -36,6 +36,8 @@ FlagValue IntValue(int& target, int min, int max, std::string zero = "");
 FlagValue Int64Value(int64_t& target, int64_t min, int64_t max);
 // In (0, 1].
 FlagValue RatioValue(double& target);
+// In [0, 1].
+FlagValue RatioOrZeroValue(double& target);
 FlagValue BytesValue(std::function<void(int64_t)> store, std::function<int64_t()> load, int64_t min,
                      int64_t max, std::string zero = "");
 FlagValue DurationValue(Duration& target, Duration min, std::string zero = "");

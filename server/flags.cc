@@ -196,6 +196,13 @@ std::vector<Flag> MakeFlags(ServerOptions& o) {
       {"drain-timeout", "DURATION", "How long a drain waits for live requests.",
        DurationValue(o.drain_timeout, seconds(0)), Nodes::kLeader},
 
+      {"trace-tenant-rate", "N", "Requests a second that a tenant may have traced by its own flag.",
+       IntValue(o.trace.tenant_rate, 0, 1 << 20), Nodes::kLeader, "Tracing"},
+      {"trace-slow", "DURATION", "Requests that take longer are traced, sampled or not; 0: none.",
+       DurationValue(o.trace_slow, seconds(0)), Nodes::kLeader},
+      {"trace-steps", "RATIO", "Of the steps with a sampled request in them, those that are traced.",
+       RatioOrZeroValue(o.trace_steps), Nodes::kLeader},
+
       {"dry-run", "", "Print the memory plan and exit.", SwitchValue(o.dry_run), Nodes::kAll, "Other"},
   };
   return flags;

@@ -72,68 +72,74 @@ class InferenceServiceImpl final : public v1::InferenceService::CallbackService 
 
   ServerUnaryReactor* Tokenize(CallbackServerContext* context, const v1::TokenizeRequest* request,
                                v1::TokenizeResponse* response) override {
-    absl::Status valid = CheckTextCall(*context, *request);
+    SimpleCall call(core_, *context, "Tokenize");
+    absl::Status valid = CheckTextCall(call, *request);
     if (valid.ok() && !request->has_text()) valid = Missing("text");
-    return RunOnTextPool(*context, std::move(valid), [this, request, response] {
+    return RunOnTextPool(std::move(call), std::move(valid), [this, request, response] {
       return RunTokenize(core_.engine, *request, *response);
     });
   }
 
   ServerUnaryReactor* Detokenize(CallbackServerContext* context, const v1::DetokenizeRequest* request,
                                  v1::DetokenizeResponse* response) override {
-    absl::Status valid = CheckTextCall(*context, *request);
+    SimpleCall call(core_, *context, "Detokenize");
+    absl::Status valid = CheckTextCall(call, *request);
     if (valid.ok() && !request->has_token_ids()) valid = Missing("token_ids");
-    return RunOnTextPool(*context, std::move(valid), [this, request, response] {
+    return RunOnTextPool(std::move(call), std::move(valid), [this, request, response] {
       return RunDetokenize(core_.engine, *request, *response);
     });
   }
 
   ServerUnaryReactor* GetModelInfo(CallbackServerContext* context, const v1::GetModelInfoRequest* request,
                                    v1::GetModelInfoResponse* response) override {
-    absl::Status status = CheckCall(*context, *request);
+    SimpleCall call(core_, *context, "GetModelInfo");
+    absl::Status status = CheckCall(call, *request);
     if (status.ok()) status = CheckModelName(request->model(), core_.model);
     if (status.ok()) ToProto(core_.model, *response);
-    return FinishNow(*context, status);
+    return FinishNow(call, status);
   }
 
   ServerUnaryReactor* GetServerInfo(CallbackServerContext* context, const v1::GetServerInfoRequest* request,
                                     v1::GetServerInfoResponse* response) override {
-    const absl::Status status = CheckCall(*context, *request);
+    SimpleCall call(core_, *context, "GetServerInfo");
+    const absl::Status status = CheckCall(call, *request);
     if (status.ok()) FillServerInfo(*response);
-    return FinishNow(*context, status);
+    return FinishNow(call, status);
   }
 
   ServerUnaryReactor* GetLoad(CallbackServerContext* context, const v1::GetLoadRequest* request,
                               v1::GetLoadResponse* response) override {
-    const absl::Status status = CheckCall(*context, *request);
+    SimpleCall call(core_, *context, "GetLoad");
+    const absl::Status status = CheckCall(call, *request);
     if (status.ok()) ToProto(core_.engine.load(), *response);
-    return FinishNow(*context, status);
+    return FinishNow(call, status);
   }
 
   ServerUnaryReactor* Abort(CallbackServerContext* context, const v1::AbortRequest* request,
                             v1::AbortResponse*) override {
-    return FinishNow(*context, RunAbort(*context, *request));
+    SimpleCall call(core_, *context, "Abort");
+    return FinishNow(call, RunAbort(call, *request));
   }
 
  private:
   // What every call is asked that submits nothing to the engine.
   template <typename Message>
-  absl::Status CheckCall(const CallbackServerContext& context, const Message& request) const {
-    YOIO_RETURN_IF_ERROR(IdentifyCaller(core_, context).status());
+  absl::Status CheckCall(SimpleCall& call, const Message& request) const {
+    YOIO_RETURN_IF_ERROR(call.Identify().status());
     return CheckNothingUnknown(request);
   }
 
   template <typename Message>
-  absl::Status CheckTextCall(const CallbackServerContext& context, const Message& request) const {
-    YOIO_RETURN_IF_ERROR(CheckCall(context, request));
+  absl::Status CheckTextCall(SimpleCall& call, const Message& request) const {
+    YOIO_RETURN_IF_ERROR(CheckCall(call, request));
     YOIO_RETURN_IF_ERROR(CheckModelName(request.model(), core_.model));
     if (core_.model.info->has_tokenizer) return absl::OkStatus();
     return WithReason(absl::StatusCode::kUnimplemented, "UNSUPPORTED_FIELD",
                       "text: this model has no tokenizer");
   }
 
-  absl::Status RunAbort(const CallbackServerContext& context, const v1::AbortRequest& request) {
-    YOIO_ASSIGN_OR_RETURN(const Caller caller, IdentifyCaller(core_, context));
+  absl::Status RunAbort(SimpleCall& call, const v1::AbortRequest& request) {
+    YOIO_ASSIGN_OR_RETURN(const Caller caller, call.Identify());
     YOIO_RETURN_IF_ERROR(CheckNothingUnknown(request));
     if (!request.has_request_id()) return Missing("request_id");
     YOIO_RETURN_IF_ERROR(CheckRequestId(request.request_id(), core_.engine.limits().max_request_id_bytes));
@@ -155,24 +161,23 @@ class InferenceServiceImpl final : public v1::InferenceService::CallbackService 
     ToProto(core_.engine.limits(), *core_.model.info, core_.stall_timeout, *response.mutable_limits());
   }
 
-  ServerUnaryReactor* FinishNow(CallbackServerContext& context, const absl::Status& status) {
-    ServerUnaryReactor* reactor = context.DefaultReactor();
-    reactor->Finish(CloseSimpleCall(core_, context, status));
+  ServerUnaryReactor* FinishNow(SimpleCall& call, const absl::Status& status) {
+    ServerUnaryReactor* reactor = call.context().DefaultReactor();
+    reactor->Finish(call.Close(status));
     return reactor;
   }
 
   // Finishes with `valid` if that is an error, else with what `work` returns. Request, response and context
   // live until then.
   template <typename Work>
-  ServerUnaryReactor* RunOnTextPool(CallbackServerContext& context, absl::Status valid, Work work) {
-    ServerUnaryReactor* reactor = context.DefaultReactor();
+  ServerUnaryReactor* RunOnTextPool(SimpleCall call, absl::Status valid, Work work) {
+    ServerUnaryReactor* reactor = call.context().DefaultReactor();
     if (valid.ok()) {
-      valid = core_.engine.RunText([this, reactor, &context, work = std::move(work)] {
-        reactor->Finish(CloseSimpleCall(core_, context, work()));
-      });
+      valid = core_.engine.RunText(
+          [reactor, call, work = std::move(work)]() mutable { reactor->Finish(call.Close(work())); });
       if (valid.ok()) return reactor;
     }
-    reactor->Finish(CloseSimpleCall(core_, context, valid));
+    reactor->Finish(call.Close(valid));
     return reactor;
   }
 

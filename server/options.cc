@@ -13,6 +13,7 @@
 #include "absl/strings/str_replace.h"
 #include "absl/strings/str_split.h"
 #include "server/flags.h"
+#include "server/trace/otlp_config.h"
 #include "server/version.h"
 
 namespace yoio {
@@ -298,6 +299,11 @@ std::variant<ParsedOptions, EarlyExit> ParseOptions(const std::vector<std::strin
   for (const Flag& flag : flags) {
     const std::string value = flag.value.show();
     parsed.settings.push_back({flag.Option(), value.empty() ? "unset" : value, flag.origin});
+  }
+  const absl::Status status = ReadTraceEnvironment(environment, parsed.options.trace, parsed.settings);
+  if (!status.ok()) {
+    return Wrong(std::string(status.message()),
+                 "It is OpenTelemetry's variable; OTEL_SDK_DISABLED=true turns tracing off.");
   }
   return parsed;
 }

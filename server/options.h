@@ -12,6 +12,7 @@
 #include "engine/engine.h"
 #include "server/address.h"
 #include "server/tls.h"
+#include "server/trace/trace_options.h"
 
 namespace yoio {
 
@@ -35,18 +36,21 @@ struct ServerOptions {
   Duration max_connection_age = std::chrono::minutes(10);
   Duration drain_delay{0};
   Duration drain_timeout = std::chrono::seconds(30);
+  TraceOptions trace;
+  Duration trace_slow = std::chrono::seconds(30);  // requests that take longer are traced anyhow; 0: none are
+  double trace_steps = 0.01;                       // of the steps with a sampled request in them
   bool dry_run = false;
 };
 
 struct Setting {
-  std::string flag;    // "--max-sequences"
+  std::string flag;    // "--max-sequences", or a variable that is no flag's twin
   std::string value;   // "64"
   std::string origin;  // "default", "flag" or "environment"
 };
 
 struct ParsedOptions {
   ServerOptions options;
-  std::vector<Setting> settings;  // every one, in the order of --help
+  std::vector<Setting> settings;  // every one, in the order of --help; then those of tracing, if it is on
 };
 
 // What to print instead of serving: help or version (code 0, for standard output), or what is wrong and what

@@ -10,6 +10,8 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "absl/strings/string_view.h"
+#include "absl/strings/strip.h"
 #include "server/shutdown_signal.h"
 
 namespace yoio {
@@ -71,6 +73,11 @@ int FailToReadKeys(const absl::Status& status) {
       R"(Expected [{"sha256": HEX, "tenant": NAME}, ...]; HEX is what printf %s KEY | sha256sum prints.)");
 }
 
+int FailToTrace(const absl::Status& status) {
+  return Fail(kExitConfiguration, std::string(status.message()),
+              "Files of OTEL_EXPORTER_OTLP_* are PEM; OTEL_SDK_DISABLED=true turns tracing off.");
+}
+
 int FailToLoad(const absl::Status& status, int nnodes) {
   const std::string message(status.message());
   if (nnodes > 1 && absl::IsDeadlineExceeded(status)) {
@@ -110,7 +117,8 @@ std::optional<int> CheckListen(const std::string& flag, const std::optional<Addr
 void LogSettings(const ParsedOptions& parsed, const Logger& log) {
   LogLine line(LogLevel::kInfo, "settings");
   for (const Setting& setting : parsed.settings) {
-    line.With(setting.flag.substr(2), absl::StrCat(setting.value, " (", setting.origin, ")"));
+    const absl::string_view name = absl::StripPrefix(setting.flag, "--");
+    line.With({name.data(), name.size()}, absl::StrCat(setting.value, " (", setting.origin, ")"));
   }
   log.Write(std::move(line));
 }

@@ -25,6 +25,8 @@ int FailToListen(const std::string& flag, const absl::Status& status);
 int FailToReadToken(const std::string& flag, const absl::Status& status);
 int FailToReadTls(const std::string& flag, const absl::Status& status);
 int FailToReadKeys(const absl::Status& status);
+// For files of tracing that cannot be used.
+int FailToTrace(const absl::Status& status);
 
 // For an engine, or its part in this process, that has not come to be. Kinds of trouble that a process of
 // several nodes can have besides are told apart by `nnodes`.

@@ -95,8 +95,9 @@ class ReflectionService final : public reflection::ServerReflection::CallbackSer
   explicit ReflectionService(ServingCore& core) : core_(core) {}
 
   Reactor* ServerReflectionInfo(grpc::CallbackServerContext* context) override {
-    const absl::Status status = IdentifyCaller(core_, *context).status();
-    if (!status.ok()) return new AnswerReactor(CloseSimpleCall(core_, *context, status));
+    SimpleCall call(core_, *context, "ServerReflectionInfo");
+    const absl::Status status = call.Identify().status();
+    if (!status.ok()) return new AnswerReactor(call.Close(status));
     return new AnswerReactor;
   }
 

@@ -18,6 +18,7 @@
 #include "server/shutdown_signal.h"
 #include "server/tls.h"
 #include "server/token.h"
+#include "server/trace/telemetry.h"
 #include "server/version.h"
 #include "server/warm_up.h"
 
@@ -25,6 +26,9 @@ namespace yoio {
 namespace {
 
 constexpr Duration kFailedGrace = std::chrono::milliseconds(500);
+// What the collector gets to take the last spans, after a drain and after a failure.
+constexpr Duration kTelemetryPatience = std::chrono::seconds(2);
+constexpr Duration kFailedTelemetryPatience = std::chrono::milliseconds(500);
 
 // The listeners that are open while the engine loads; each may be null. They outlive the engine.
 struct EarlyListeners {
@@ -137,11 +141,12 @@ void DrainWatched(ServingCore& core, DataServer& data, const DrainTimes& times, 
 
 // The engine is dead: says so to those who ask, and leaves without touching it again.
 [[noreturn]] void LeaveFailed(const Engine& engine, DataServer& data, const EarlyListeners& listeners,
-                              const Logger& log) {
+                              Telemetry& telemetry, const Logger& log) {
   listeners.SetDead();
   LogLine line(LogLevel::kError, "engine failed");
   line.With("message", std::string(engine.health().message()));
   data.Shutdown(kFailedGrace);
+  telemetry.Flush(kFailedTelemetryPatience);
   Leave(kExitEngineFailed, std::move(line), log);
 }
 
@@ -205,9 +210,25 @@ std::optional<int> OpenDoors(ServingCore& core, const AdminCore& admin_core, con
   return std::nullopt;
 }
 
+// The exit code when tracing cannot begin.
+std::optional<int> StartTelemetry(const ServerOptions& options, const Logger& log,
+                                  std::unique_ptr<Telemetry>& telemetry) {
+  auto started = Telemetry::Start(
+      {.trace = options.trace, .slow = options.trace_slow, .steps = options.trace_steps}, log);
+  if (!started.ok()) return FailToTrace(started.status());
+  telemetry = *std::move(started);
+  return std::nullopt;
+}
+
+// When start-up came how far.
+struct StartTimes {
+  TimePoint begin{}, warm_up{};
+};
+
 // Serves with a loaded engine that is warm, to the end.
 int ServeEngine(Engine& engine, const ServerOptions& options, const EarlyListeners& listeners,
-                ServerMetrics& metrics, Doorkeepers& keepers, Logger& log) {
+                ServerMetrics& metrics, Doorkeepers& keepers, Telemetry& telemetry, const StartTimes& start,
+                Logger& log) {
   const ServerAuthenticator authenticator({.keys = keepers.keys.get(),
                                            .client_certificates = !options.tls.ca.empty(),
                                            .trust_tenant_header = options.trust_tenant_header,
@@ -217,7 +238,10 @@ int ServeEngine(Engine& engine, const ServerOptions& options, const EarlyListene
                    .stall_timeout = options.engine.stall_timeout,
                    .log = log,
                    .authenticator = &authenticator,
+                   .place = PlaceOf(ProcessEnvironment()),
                    .observers = {&metrics.calls()}};
+  telemetry.ExportLoad(engine, core.model, start.begin, start.warm_up);
+  telemetry.Watch(core);
   DrainSwitch drain_switch;
   const AdminCore admin_core{
       .serving = core, .log = log, .drain = [&](std::optional<Duration> t) { drain_switch.Ask(t); }};
@@ -228,13 +252,14 @@ int ServeEngine(Engine& engine, const ServerOptions& options, const EarlyListene
 
   const bool drain = WaitForDrain(engine, drain_switch, core.counters, log);
   listeners.SetReady(false);
-  if (!drain) LeaveFailed(engine, *doors.data, listeners, log);
+  if (!drain) LeaveFailed(engine, *doors.data, listeners, telemetry, log);
   DrainWatched(
       core, *doors.data,
       {.delay = options.drain_delay, .timeout = drain_switch.timeout().value_or(options.drain_timeout)},
       drain_switch.asked());
-  if (!engine.health().ok()) LeaveFailed(engine, *doors.data, listeners, log);
+  if (!engine.health().ok()) LeaveFailed(engine, *doors.data, listeners, telemetry, log);
   LogCallCounts(core, log);
+  telemetry.Finish(kTelemetryPatience, log);
   return kExitDrained;
 }
 
@@ -242,11 +267,16 @@ int ServeEngine(Engine& engine, const ServerOptions& options, const EarlyListene
 
 int Serve(const ParsedOptions& parsed, const EngineFactory& create_engine, Logger& log) {
   const ServerOptions& options = parsed.options;
+  StartTimes start{.begin = Clock::now()};
   if (const std::optional<int> code = CheckBeforeLoading(options)) return *code;
   Doorkeepers keepers;
   if (const std::optional<int> code = OpenDoorkeepers(options, log, keepers)) return *code;
+  std::unique_ptr<Telemetry> telemetry;
+  if (const std::optional<int> code = StartTelemetry(options, log, telemetry)) return *code;
   LogSettings(parsed, log);
-  ServerMetrics metrics({.version = kVersion, .model = options.served_model_names.front()});
+  ServerMetrics metrics({.version = kVersion,
+                         .model = options.served_model_names.front(),
+                         .spans = [&telemetry] { return telemetry->span_counts(); }});
   EarlyListeners listeners;
   if (options.metrics_listen) {
     auto started = MetricsListener::Start(*options.metrics_listen, metrics);
@@ -282,6 +312,7 @@ int Serve(const ParsedOptions& parsed, const EngineFactory& create_engine, Logge
   RunWatched(
       [&] {
         engine = create_engine(engine_options);
+        start.warm_up = Clock::now();
         if (engine.ok()) warm = WarmUp(**engine);
       },
       [&] { Leave(kExitDrained, LogLine(LogLevel::kInfo, "stopped while loading"), log); });
@@ -292,7 +323,7 @@ int Serve(const ParsedOptions& parsed, const EngineFactory& create_engine, Logge
           log);
   }
   metrics.SetEngine(engine->get());
-  const int code = ServeEngine(**engine, options, listeners, metrics, keepers, log);
+  const int code = ServeEngine(**engine, options, listeners, metrics, keepers, *telemetry, start, log);
   metrics.SetEngine(nullptr);
   return code;
 }

@@ -88,7 +88,7 @@ void WriteRanks(const std::vector<RankState>& ranks, Duration step_age, Expositi
   }
 }
 
-void WriteSpans(const SpanCounts& spans, Exposition& exposition) {
+void WriteSpans(const ExportCounts& spans, Exposition& exposition) {
   exposition.Begin(families::kTraceSpans);
   exposition.Add({"exported"}, static_cast<double>(spans.exported));
   exposition.Add({"dropped"}, static_cast<double>(spans.dropped));
@@ -121,7 +121,7 @@ std::string ServerMetrics::Scrape(ExpositionFormat format) const {
   WriteSteps(reading.stats, exposition);
   calls_.Write(exposition);
   WriteRanks(reading.ranks, reading.step_age, exposition);
-  WriteSpans(options_.spans ? options_.spans() : SpanCounts{}, exposition);
+  WriteSpans(options_.spans ? options_.spans() : ExportCounts{}, exposition);
   process_.Write(exposition);
   return std::move(exposition).Finish();
 }

@@ -14,15 +14,9 @@
 #include "server/metrics/call_metrics.h"
 #include "server/metrics/exposition.h"
 #include "server/metrics/process_metrics.h"
+#include "server/trace/otlp_exporter.h"
 
 namespace yoio {
-
-// Spans since the start, by what became of them.
-struct SpanCounts {
-  int64_t exported = 0;
-  int64_t dropped = 0;  // for want of room
-  int64_t failed = 0;   // with the collector
-};
 
 // Counts calls as they end, and reads everything else when somebody asks. Thread-safe. Owned by Serve;
 // outlives the calls.
@@ -30,8 +24,8 @@ class ServerMetrics {
  public:
   struct Options {
     std::string version;
-    std::string model;                    // as it is served
-    std::function<SpanCounts()> spans{};  // thread-safe; empty when nothing is traced
+    std::string model;                      // as it is served
+    std::function<ExportCounts()> spans{};  // thread-safe; empty when nothing is traced
   };
   explicit ServerMetrics(Options options) : options_(std::move(options)) {}
 

@@ -28,9 +28,12 @@ CALL_SECONDS = 60
 
 
 def _generate_stubs():
-    """Makes the Python stubs of every .proto, as a caller would, and lets them be imported."""
+    """Makes the Python stubs of the schema, as a caller would, and lets them be imported.
+
+    Not of opentelemetry: spans are read with the published package, which has the same names."""
     out = tempfile.TemporaryDirectory(prefix="yoio-stubs-")
     files = [str(path.relative_to(PROTO)) for path in sorted(PROTO.rglob("*.proto"))]
+    files = [file for file in files if not file.startswith("opentelemetry/")]
     well_known = Path(protoc.__file__).parent / "_proto"
     arguments = [
         "protoc",
@@ -61,6 +64,7 @@ from yoio.v1 import (
     inference_pb2,
     inference_pb2_grpc,
     request_pb2,
+    timing_pb2,
 )
 
 

@@ -115,6 +115,7 @@ TEST(OptionsTest, EveryFlagIsRead) {
                                       "--tenant-max-requests=6",
                                       "--tenant-max-queued-tokens=7000",
                                       "--tenant-max-cache-share=0.5",
+                                      "--trace-tenant-rate=3",
                                       "--dry-run"});
   const ServerOptions& options = parsed.options;
   EXPECT_THAT(options.served_model_names, ElementsAre("a", "b"));
@@ -169,6 +170,7 @@ TEST(OptionsTest, EveryFlagIsRead) {
   EXPECT_EQ(options.engine.tenant_limits.max_requests, 6);
   EXPECT_EQ(options.engine.tenant_limits.max_queued_tokens, 7000);
   EXPECT_EQ(options.engine.tenant_limits.max_cache_share, 0.5);
+  EXPECT_EQ(options.trace.tenant_rate, 3);
   for (const Setting& setting : parsed.settings) {
     if (setting.flag == "--leader-address") continue;  // a follower's
     EXPECT_EQ(setting.origin, "flag") << setting.flag;
@@ -334,6 +336,23 @@ TEST(OptionsTest, NodesOnOtherMachinesNeedASayso) {
       EXPECT_THAT(Mistake(Without(node, flag)), HasSubstr(std::string("nothing without ") + flag));
     }
   }
+}
+
+TEST(OptionsTest, OpenTelemetrysVariablesAreSettingsOnceTracingIsOn) {
+  const ParsedOptions off = Parse({"--model", "/m"}, {{"OTEL_SERVICE_NAME", "chat"}});
+  EXPECT_FALSE(off.options.trace.enabled);
+  const ParsedOptions on = Parse({"--model", "/m", "--trace-tenant-rate", "2"},
+                                 {{"OTEL_EXPORTER_OTLP_ENDPOINT", "http://collector:4317"}});
+  EXPECT_TRUE(on.options.trace.enabled);
+  EXPECT_EQ(on.options.trace.tenant_rate, 2);
+  EXPECT_EQ(SettingOf(on, "OTEL_EXPORTER_OTLP_ENDPOINT").value, "http://collector:4317");
+  EXPECT_EQ(SettingOf(on, "OTEL_EXPORTER_OTLP_ENDPOINT").origin, "environment");
+  EXPECT_EQ(on.settings.size(), off.settings.size() + 21);
+}
+
+TEST(OptionsTest, AWrongVariableOfOpenTelemetryIsAMistake) {
+  EXPECT_THAT(Mistake({"--model", "/m"}, {{"OTEL_EXPORTER_OTLP_PROTOCOL", "http/protobuf"}}),
+              HasSubstr("OTEL_EXPORTER_OTLP_PROTOCOL: expected grpc"));
 }
 
 TEST(OptionsTest, HelpNamesEveryFlagOnceAndFitsATerminal) {
