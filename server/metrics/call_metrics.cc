@@ -29,7 +29,9 @@ constexpr char kReasonPrefix[] = "ERROR_REASON_";
 enum Time : uint8_t { kTimeToFirstToken, kQueue, kPrefill, kDecode, kDuration };
 constexpr int kNumTimes = 5;
 template <typename T>
-using ByTimeAndClass = std::array<std::array<T, kNumPromptClasses>, kNumTimes>;
+using ByClass = std::array<T, kNumPromptClasses>;
+template <typename T>
+using ByTimeAndClass = std::array<ByClass<T>, kNumTimes>;
 
 // What is known of the times of one request; those that it has not are empty.
 using Times = std::array<std::optional<Duration>, kNumTimes>;
@@ -76,10 +78,25 @@ double SecondsSinceEpoch() {
   return std::chrono::duration<double>(std::chrono::system_clock::now().time_since_epoch()).count();
 }
 
-void MergeExemplars(const Exemplars& from, Exemplars& into) {
-  for (size_t bucket = 0; bucket < into.size(); ++bucket) {
-    if (from[bucket].time > into[bucket].time) into[bucket] = from[bucket];
+// A histogram of each prompt class.
+void WriteEachClass(const Family& family, const ByClass<LatencyHistogram>& histograms,
+                    const ByClass<Exemplars>& exemplars, Exposition& exposition) {
+  exposition.Begin(family);
+  for (int i = 0; i < kNumPromptClasses; ++i) exposition.Add({kClassNames[i]}, histograms[i], &exemplars[i]);
+}
+
+// One histogram of all of them.
+void WriteAllClasses(const Family& family, const ByClass<LatencyHistogram>& histograms,
+                     const ByClass<Exemplars>& exemplars, Exposition& exposition) {
+  LatencyHistogram all;
+  Exemplars latest{};
+  for (int i = 0; i < kNumPromptClasses; ++i) {
+    all.Merge(histograms[i]);
+    for (size_t bucket = 0; bucket < latest.size(); ++bucket) {
+      if (exemplars[i][bucket].time > latest[bucket].time) latest[bucket] = exemplars[i][bucket];
+    }
   }
+  exposition.AddFamily(family, all, &latest);
 }
 
 }  // namespace
@@ -98,6 +115,19 @@ struct CallMetrics::Counts {
     }
     for (int time = 0; time < kNumTimes; ++time) {
       if (observed[time]) times[time][static_cast<size_t>(prompt_class)].Add(*observed[time]);
+    }
+  }
+
+  void WriteRequests(Exposition& exposition) const {
+    exposition.Begin(families::kRequests);
+    for (int code = 0; code < kNumCodes; ++code) {
+      const std::string name = absl::StatusCodeToString(static_cast<absl::StatusCode>(code));
+      for (size_t finish = 0; finish < kFinishReasons.size(); ++finish) {
+        const int64_t count = requests[code][finish];
+        // Usual ones are there from the start, so that their increase is seen from the first on.
+        const bool usual = code == grpc::StatusCode::OK || finish == kNoFinish;
+        if (usual || count > 0) exposition.Add({name, kFinishReasons[finish]}, static_cast<double>(count));
+      }
     }
   }
 
@@ -173,45 +203,23 @@ void CallMetrics::Write(Exposition& exposition) const {
     MutexLock lock(shards_[i].mutex);
     counts->Merge(shards_[i].counts);
   }
-  LatestSampled sampled;
+  const auto sampled = std::make_unique<LatestSampled>();
   {
     MutexLock lock(mutex_);
-    sampled = *sampled_;
+    *sampled = *sampled_;
   }
 
-  exposition.Begin(families::kRequests);
-  for (int code = 0; code < kNumCodes; ++code) {
-    const std::string name = absl::StatusCodeToString(static_cast<absl::StatusCode>(code));
-    for (size_t finish = 0; finish < kFinishReasons.size(); ++finish) {
-      const int64_t count = counts->requests[code][finish];
-      // Usual ones are there from the start, so that their increase is seen from the first on.
-      const bool usual = code == grpc::StatusCode::OK || finish == kNoFinish;
-      if (usual || count > 0) exposition.Add({name, kFinishReasons[finish]}, static_cast<double>(count));
-    }
-  }
+  counts->WriteRequests(exposition);
   WriteByReason(families::kRefusals, counts->refusals, exposition);
   WriteByReason(families::kFailures, counts->failures, exposition);
-
-  const auto write_by_class = [&](const Family& family, Time time) {
-    exposition.Begin(family);
-    for (int i = 0; i < kNumPromptClasses; ++i) {
-      exposition.Add({kClassNames[i]}, counts->times[time][i], &sampled.exemplars[time][i]);
-    }
-  };
-  const auto write_all = [&](const Family& family, Time time) {
-    LatencyHistogram histogram;
-    Exemplars exemplars;
-    for (int i = 0; i < kNumPromptClasses; ++i) {
-      histogram.Merge(counts->times[time][i]);
-      MergeExemplars(sampled.exemplars[time][i], exemplars);
-    }
-    exposition.AddFamily(family, histogram, &exemplars);
-  };
-  write_by_class(families::kTimeToFirstToken, kTimeToFirstToken);
-  write_by_class(families::kQueueTime, kQueue);
-  write_by_class(families::kPrefillTime, kPrefill);
-  write_all(families::kDecodeTime, kDecode);
-  write_all(families::kRequestDuration, kDuration);
+  const auto& times = counts->times;
+  const auto& exemplars = sampled->exemplars;
+  WriteEachClass(families::kTimeToFirstToken, times[kTimeToFirstToken], exemplars[kTimeToFirstToken],
+                 exposition);
+  WriteEachClass(families::kQueueTime, times[kQueue], exemplars[kQueue], exposition);
+  WriteEachClass(families::kPrefillTime, times[kPrefill], exemplars[kPrefill], exposition);
+  WriteAllClasses(families::kDecodeTime, times[kDecode], exemplars[kDecode], exposition);
+  WriteAllClasses(families::kRequestDuration, times[kDuration], exemplars[kDuration], exposition);
 }
 
 }  // namespace yoio
