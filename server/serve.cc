@@ -12,11 +12,14 @@
 #include "server/drain.h"
 #include "server/follower_server.h"
 #include "server/memory_report.h"
+#include "server/metrics/metrics_listener.h"
+#include "server/metrics/server_metrics.h"
 #include "server/server.h"
 #include "server/shutdown_signal.h"
 #include "server/tls.h"
 #include "server/token.h"
 #include "server/trace/telemetry.h"
+#include "server/version.h"
 #include "server/warm_up.h"
 
 namespace yoio {
@@ -27,9 +30,10 @@ constexpr Duration kFailedGrace = std::chrono::milliseconds(500);
 constexpr Duration kTelemetryPatience = std::chrono::seconds(2);
 constexpr Duration kFailedTelemetryPatience = std::chrono::milliseconds(500);
 
-// The listeners that are open while the engine loads; either may be null. They outlive the engine.
+// The listeners that are open while the engine loads; each may be null. They outlive the engine.
 struct EarlyListeners {
   std::unique_ptr<HealthServer> health;
+  std::unique_ptr<MetricsListener> metrics;
   std::unique_ptr<FollowerServer> followers;
 
   void SetReady(bool ready) const {
@@ -94,10 +98,17 @@ struct Doors {
   std::unique_ptr<AdminServer> admin;  // null: off
 };
 
-void PrintReadyLine(const Doors& doors, const HealthServer* health, const ServedModel& model) {
-  const std::string admin = doors.admin != nullptr ? " admin=" + doors.admin->address().ToString() : "";
-  std::printf("yoio-server ready listen=%s health=%s%s model=%s\n", doors.data->address().ToString().c_str(),
-              health != nullptr ? health->address().ToString().c_str() : "off", admin.c_str(),
+// " admin=HOST:PORT"; empty for a listener that is off.
+template <typename Listener>
+std::string ListenerWord(const char* name, const std::unique_ptr<Listener>& listener) {
+  return listener != nullptr ? absl::StrCat(" ", name, "=", listener->address().ToString()) : "";
+}
+
+void PrintReadyLine(const Doors& doors, const EarlyListeners& early, const ServedModel& model) {
+  std::printf("yoio-server ready listen=%s health=%s%s%s model=%s\n",
+              doors.data->address().ToString().c_str(),
+              early.health != nullptr ? early.health->address().ToString().c_str() : "off",
+              ListenerWord("admin", doors.admin).c_str(), ListenerWord("metrics", early.metrics).c_str(),
               model.names.front().c_str());
   std::fflush(stdout);
 }
@@ -143,6 +154,7 @@ std::optional<int> CheckBeforeLoading(const ServerOptions& options) {
   if (const auto code = CheckModelDirectory(options.engine)) return code;
   if (const auto code = CheckListen("--listen", options.listen)) return code;
   if (const auto code = CheckListen("--health-listen", options.health_listen)) return code;
+  if (const auto code = CheckListen("--metrics-listen", options.metrics_listen)) return code;
   if (const auto code = CheckListen("--admin-listen", options.admin_listen)) return code;
   return CheckListen("--followers-listen", options.followers_listen);
 }
@@ -215,7 +227,8 @@ struct StartTimes {
 
 // Serves with a loaded engine that is warm, to the end.
 int ServeEngine(Engine& engine, const ServerOptions& options, const EarlyListeners& listeners,
-                Doorkeepers& keepers, Telemetry& telemetry, const StartTimes& start, Logger& log) {
+                ServerMetrics& metrics, Doorkeepers& keepers, Telemetry& telemetry, const StartTimes& start,
+                Logger& log) {
   const ServerAuthenticator authenticator({.keys = keepers.keys.get(),
                                            .client_certificates = !options.tls.ca.empty(),
                                            .trust_tenant_header = options.trust_tenant_header,
@@ -225,7 +238,8 @@ int ServeEngine(Engine& engine, const ServerOptions& options, const EarlyListene
                    .stall_timeout = options.engine.stall_timeout,
                    .log = log,
                    .authenticator = &authenticator,
-                   .place = PlaceOf(ProcessEnvironment())};
+                   .place = PlaceOf(ProcessEnvironment()),
+                   .observers = {&metrics.calls()}};
   telemetry.ExportLoad(engine, core.model, start.begin, start.warm_up);
   telemetry.Watch(core);
   DrainSwitch drain_switch;
@@ -234,7 +248,7 @@ int ServeEngine(Engine& engine, const ServerOptions& options, const EarlyListene
   Doors doors;
   if (const auto code = OpenDoors(core, admin_core, options, keepers, doors)) return *code;
   listeners.SetReady(true);
-  PrintReadyLine(doors, listeners.health.get(), core.model);
+  PrintReadyLine(doors, listeners, core.model);
 
   const bool drain = WaitForDrain(engine, drain_switch, core.counters, log);
   listeners.SetReady(false);
@@ -262,12 +276,27 @@ int Serve(const ParsedOptions& parsed, const EngineFactory& create_engine, Logge
   std::unique_ptr<Telemetry> telemetry;  // watches the engine
   if (const std::optional<int> code = StartTelemetry(options, log, telemetry)) return *code;
   LogSettings(parsed, log);
+  ServerMetrics metrics({.version = kVersion,
+                         .model = options.served_model_names.front(),
+                         .spans = [&telemetry] { return telemetry->span_counts(); }});
+  if (options.metrics_listen) {
+    auto started = MetricsListener::Start(*options.metrics_listen, metrics);
+    if (!started.ok()) return FailToListen("--metrics-listen", started.status());
+    listeners.metrics = *std::move(started);
+    WarnOfPlaintext(listeners.metrics->address(), "metrics-listen",
+                    "anybody who reaches it reads the metrics", log);
+  }
   if (options.health_listen) {
     auto started = HealthServer::Start(*options.health_listen);
     if (!started.ok()) return FailToListen("--health-listen", started.status());
     listeners.health = *std::move(started);
   }
   EngineOptions engine_options = WithStartUpLog(options.engine, log);
+  engine_options.on_progress = [&metrics, logged = std::move(engine_options.on_progress)](
+                                   std::string_view what, int64_t done, int64_t total) {
+    metrics.NoteProgress(done, total);
+    logged(what, done, total);
+  };
   if (options.followers_listen) {
     auto started = OpenToFollowers(options, keepers, log);
     if (!started.ok()) return FailToListen("--followers-listen", started.status());
@@ -293,7 +322,10 @@ int Serve(const ParsedOptions& parsed, const EngineFactory& create_engine, Logge
           std::move(LogLine(LogLevel::kError, "warm-up failed").With("message", std::string(warm.message()))),
           log);
   }
-  return ServeEngine(**engine, options, listeners, keepers, *telemetry, start, log);
+  metrics.SetEngine(engine->get());
+  const int code = ServeEngine(**engine, options, listeners, metrics, keepers, *telemetry, start, log);
+  metrics.SetEngine(nullptr);
+  return code;
 }
 
 int DryRun(const ServerOptions& options, const MemoryPlanner& plan_memory, const Logger& log) {

@@ -16,7 +16,7 @@
 
 namespace yoio {
 
-// Owned by main's thread, which alone calls it.
+// Owned by main's thread, which alone calls it unless it says otherwise.
 class Telemetry {
  public:
   struct Options {
@@ -33,6 +33,9 @@ class Telemetry {
 
   // From now on calls of `core` are traced, and the steps of its engine, which outlives this.
   void Watch(ServingCore& core);
+
+  // Thread-safe.
+  ExportCounts span_counts() const { return tracer_->counts(); }
 
   // Sends what there is; gives up after `patience`.
   void Flush(Duration patience) { tracer_->Flush(Clock::now() + patience); }

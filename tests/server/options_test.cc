@@ -11,6 +11,7 @@
 namespace yoio {
 namespace {
 
+using testing::AllOf;
 using testing::ElementsAre;
 using testing::HasSubstr;
 using testing::Not;
@@ -70,6 +71,7 @@ TEST(OptionsTest, EveryFlagIsRead) {
                                       "--listen",
                                       "[::1]:0",
                                       "--health-listen=off",
+                                      "--metrics-listen=127.0.0.1:9465",
                                       "--reflection=off",
                                       "--threads=3",
                                       "--text-threads=5",
@@ -142,6 +144,7 @@ TEST(OptionsTest, EveryFlagIsRead) {
   EXPECT_EQ(options.engine.nnodes, 2);
   EXPECT_EQ(options.engine.node_rank, 0);
   EXPECT_EQ(options.followers_listen->ToString(), "127.0.0.1:50054");
+  EXPECT_EQ(options.metrics_listen->ToString(), "127.0.0.1:9465");
   EXPECT_EQ(options.follower_token_file, "/token");
   EXPECT_EQ(options.engine.communication, Communication::kSocket);
   EXPECT_EQ(options.engine.index_sharding, IndexSharding::kRows);
@@ -314,6 +317,15 @@ TEST(OptionsTest, EachNodeTakesWhatItHasAUseFor) {
        {"--followers-listen=localhost:1", "--leader-address=localhost:1", "--follower-token-file=/token"}) {
     EXPECT_THAT(Mistake({"--model=/m", flag}), HasSubstr("a single node has no use for it")) << flag;
   }
+}
+
+TEST(OptionsTest, MetricsForOtherMachinesNeedASayso) {
+  const std::vector<std::string> open = {"--model=/m", "--metrics-listen=0.0.0.0:9464"};
+  EXPECT_THAT(Mistake(open), AllOf(HasSubstr("--metrics-listen 0.0.0.0:9464: "),
+                                   HasSubstr("\nTake an address of 127.0.0.1, or add --allow-plaintext")));
+  Parse(With(open, "--allow-plaintext"));
+  EXPECT_FALSE(Parse({"--model=/m", "--metrics-listen=off"}).options.metrics_listen);
+  EXPECT_THAT(Mistake(With(kFollower, "--metrics-listen=127.0.0.1:0")), HasSubstr("has no use for it"));
 }
 
 TEST(OptionsTest, NodesOnOtherMachinesNeedASayso) {
