@@ -1,6 +1,6 @@
 // AdminService, on a listener of its own.
-#ifndef YOIO_SERVER_ADMIN_H_
-#define YOIO_SERVER_ADMIN_H_
+#ifndef YOIO_SERVER_ADMIN_ADMIN_SERVER_H_
+#define YOIO_SERVER_ADMIN_ADMIN_SERVER_H_
 
 #include <functional>
 #include <memory>
@@ -20,6 +20,8 @@ class Service;
 }  // namespace grpc
 
 namespace yoio {
+
+class AnswerThread;
 
 // What operators can do to this process.
 struct AdminCore {
@@ -48,10 +50,11 @@ class AdminServer {
  private:
   AdminServer();
   Address address_;
+  std::unique_ptr<AnswerThread> answers_;  // outlives the calls
   std::unique_ptr<grpc::Service> service_;
   std::unique_ptr<grpc::Server> server_;
 };
 
 }  // namespace yoio
 
-#endif  // YOIO_SERVER_ADMIN_H_
+#endif  // YOIO_SERVER_ADMIN_ADMIN_SERVER_H_
