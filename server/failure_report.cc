@@ -156,7 +156,8 @@ void FailureReport::Disarm() {
 void FailureReport::Write(const absl::Status& failure) {
   MutexLock lock(mutex_);
   if (!std::exchange(armed_, false)) return;
-  Evidence evidence{.message = std::string(failure.message())};
+  Evidence evidence;
+  evidence.message = failure.message();
   if (engine_ != nullptr) evidence.ranks = engine_->ranks();
   const std::vector<ThreadStack> stacks = CaptureThreadStacks(kStackPatience);
   if (engine_ != nullptr && engine_->recorder() != nullptr) {

@@ -1,5 +1,6 @@
 #include "server/serve.h"
 
+#include <atomic>
 #include <cstdio>
 #include <optional>
 #include <string>
@@ -242,14 +243,18 @@ int ServeEngine(Engine& engine, const ServerOptions& options, const EarlyListene
                    .log = log,
                    .authenticator = &authenticator};
   DrainSwitch drain_switch;
-  const AdminCore admin_core{
-      .serving = core, .log = log, .drain = [&](std::optional<Duration> t) { drain_switch.Ask(t); }};
+  std::atomic<bool> draining{false};
+  const AdminCore admin_core{.serving = core,
+                             .log = log,
+                             .drain = [&](std::optional<Duration> t) { drain_switch.Ask(t); },
+                             .draining = [&] { return draining.load(); }};
   Doors doors;
   if (const auto code = OpenDoors(core, admin_core, options, keepers, doors)) return *code;
   listeners.SetReady(true);
   PrintReadyLine(doors, listeners.health.get(), core.model);
 
   const bool drain = WaitForDrain(traces, drain_switch, core.counters, log);
+  draining = drain;
   listeners.SetReady(false);
   if (!drain) LeaveFailed(traces, *doors.data, listeners, log);
   DrainWatched(

@@ -70,8 +70,8 @@ class AdminServiceImpl final : public v1::AdminService::CallbackService {
 
   grpc::ServerWriteReactor<v1::DumpStateResponse>* DumpState(CallbackServerContext* context,
                                                              const v1::DumpStateRequest* request) override {
-    return Answer<v1::DumpStateResponse>(*context, *request,
-                                         [&] { return AnswerState(core_.serving.engine, *request); });
+    return Answer<v1::DumpStateResponse>(
+        *context, *request, [&] { return AnswerState(core_.serving.engine, core_.draining(), *request); });
   }
 
   grpc::ServerWriteReactor<v1::GetTracesResponse>* GetTraces(CallbackServerContext* context,

@@ -30,6 +30,8 @@ struct AdminCore {
   // Starts a drain that waits so long for what runs; nullopt: as long as SIGTERM's. Called by any thread,
   // perhaps more than once; never blocks.
   std::function<void(std::optional<Duration> timeout)> drain;
+  // Whether a drain has begun, whoever asked for it. Called by any thread; never blocks.
+  std::function<bool()> draining;
 };
 
 // Serves AdminService from Start to destruction. Every call needs the token.

@@ -66,8 +66,11 @@ void SetRequest(const RequestState& request, v1::RequestState& out) {
 }
 
 // As the engine thread last told others.
-EngineState StateWithoutEngineThread(const Engine& engine) {
-  EngineState state{.load = engine.load(), .ranks = engine.ranks()};
+EngineState StateWithoutEngineThread(const Engine& engine, bool draining) {
+  EngineState state;
+  state.load = engine.load();
+  state.draining = draining;
+  state.ranks = engine.ranks();
   if (const FlightRecorder* recorder = engine.recorder()) state.step = recorder->last_step();
   return state;
 }
@@ -90,7 +93,8 @@ std::vector<RequestState> RequestsWithoutEngineThread(const Engine& engine, int3
 
 class StateAnswer final : public AnswerSource<v1::DumpStateResponse> {
  public:
-  StateAnswer(Engine& engine, int32_t max_requests) : engine_(engine), max_requests_(max_requests) {}
+  StateAnswer(Engine& engine, bool draining, int32_t max_requests)
+      : engine_(engine), draining_(draining), max_requests_(max_requests) {}
 
   AnswerPart<v1::DumpStateResponse> Next() override {
     v1::DumpStateResponse response;
@@ -115,11 +119,12 @@ class StateAnswer final : public AnswerSource<v1::DumpStateResponse> {
     end_ = WithReason(absl::StatusCode::kUnavailable, kReasonEngineFailed,
                       absl::StrCat("this is what is known without the engine thread: ",
                                    engine_.health().ok() ? state.status().message() : "it has failed"));
-    state_ = StateWithoutEngineThread(engine_);
+    state_ = StateWithoutEngineThread(engine_, draining_);
     state_.requests = RequestsWithoutEngineThread(engine_, max_requests_);
   }
 
   Engine& engine_;
+  const bool draining_;
   const int32_t max_requests_;
   bool begun_ = false;
   EngineState state_;
@@ -130,13 +135,13 @@ class StateAnswer final : public AnswerSource<v1::DumpStateResponse> {
 }  // namespace
 
 absl::StatusOr<std::unique_ptr<AnswerSource<v1::DumpStateResponse>>> AnswerState(
-    Engine& engine, const v1::DumpStateRequest& request) {
+    Engine& engine, bool draining, const v1::DumpStateRequest& request) {
   if (request.has_max_requests() && request.max_requests() < 1) {
     return absl::InvalidArgumentError("max_requests: expected 1 or more");
   }
   const int32_t max_requests =
       request.has_max_requests() ? request.max_requests() : std::numeric_limits<int32_t>::max();
-  return std::make_unique<StateAnswer>(engine, max_requests);
+  return std::make_unique<StateAnswer>(engine, draining, max_requests);
 }
 
 }  // namespace yoio

@@ -12,9 +12,10 @@
 namespace yoio {
 
 // INVALID_ARGUMENT for a value out of range. An engine whose thread does not answer within a second is shown
-// as far as it is known without it, and the answer then ends UNAVAILABLE. `engine` outlives the answer.
+// as far as it is known without it, and the answer then ends UNAVAILABLE. `draining` is what the
+// process knows of that. `engine` outlives the answer.
 absl::StatusOr<std::unique_ptr<AnswerSource<v1::DumpStateResponse>>> AnswerState(
-    Engine& engine, const v1::DumpStateRequest& request);
+    Engine& engine, bool draining, const v1::DumpStateRequest& request);
 
 }  // namespace yoio
 

@@ -22,6 +22,13 @@ void SetRank(int rank, const StepTimes& times, v1::RankTimes& out) {
   if (times.comm_wait > Duration::zero()) ToProto(times.comm_wait, *out.mutable_comm_wait());
 }
 
+// Its planning is part of it, unless the step before it was still under way.
+Duration DurationOf(const StepRecord& record, TimePoint now) {
+  const TimePoint end = record.ended.value_or(now);
+  const bool waited = record.took < end - record.submitted;
+  return waited ? record.took : end - record.begin;
+}
+
 std::string Hex(const std::array<uint8_t, 16>& bytes) {
   return absl::BytesToHexString({reinterpret_cast<const char*>(bytes.data()), bytes.size()});
 }
@@ -54,7 +61,7 @@ void ToProto(const StepRecord& record, RequestNumber request, const WallClock& c
              v1::StepTrace& out) {
   out.set_step(record.step);
   ToProto(clock, record.begin, *out.mutable_start());
-  if (record.ended) ToProto(*record.ended - record.begin, *out.mutable_duration());
+  ToProto(DurationOf(record, clock.now()), *out.mutable_duration());
   ToProto(record.submitted - record.begin, *out.mutable_plan());
   out.set_batch_tokens(record.prompt_tokens + record.generated_tokens);
   out.set_prompt_tokens(record.prompt_tokens);

@@ -29,7 +29,8 @@ class RecordingEngine : public ScriptedEngine {
     return recorder_.Accepted(id, "tenant-a", {}, arrival);
   }
   void End(RequestNumber request, Duration total, TimePoint now = Clock::now()) {
-    recorder_.Ended(request, absl::OkStatus(), {.usage = {.prompt_tokens = 3}, .timing = {.total = total}}, now);
+    recorder_.Ended(request, absl::OkStatus(), {.usage = {.prompt_tokens = 3}, .timing = {.total = total}},
+                    now);
   }
   // A step of 2 ms, of which each rank works 1 ms, that has ended.
   void RunStep(int64_t step, std::vector<StepMember> members) {

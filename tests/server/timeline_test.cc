@@ -51,7 +51,8 @@ TEST_F(TimelineTest, EveryThreadHasAName) {
 }
 
 TEST_F(TimelineTest, SpansOfAThreadComeInOrderAndNest) {
-  std::map<std::pair<int, int>, std::vector<std::pair<double, double>>> open;  // begin and end of enclosing spans
+  std::map<std::pair<int, int>, std::vector<std::pair<double, double>>>
+      open;  // begin and end of enclosing spans
   std::map<std::pair<int, int>, double> last_begin;
   constexpr double kRounding = 1e-3;
   for (const json& event : Events("X")) {
@@ -97,7 +98,8 @@ TEST_F(TimelineTest, StepsNameTheirMembers) {
 
 TEST_F(TimelineTest, CountersFollowTheEngine) {
   std::map<std::string, std::set<int>> values;
-  for (const json& event : Events("C")) values[event["name"]].insert(event["args"][event["name"].get<std::string>()].get<int>());
+  for (const json& event : Events("C"))
+    values[event["name"]].insert(event["args"][event["name"].get<std::string>()].get<int>());
   EXPECT_THAT(values, UnorderedElementsAre(testing::Pair("running", std::set<int>{1}),
                                            testing::Pair("waiting", std::set<int>{4}),
                                            testing::Pair("free_blocks", std::set<int>{9})));
