@@ -157,7 +157,7 @@ void FailureReport::Write(const absl::Status& failure) {
   MutexLock lock(mutex_);
   if (!std::exchange(armed_, false)) return;
   Evidence evidence;
-  evidence.message = failure.message();
+  evidence.message = std::string(failure.message());
   if (engine_ != nullptr) evidence.ranks = engine_->ranks();
   const std::vector<ThreadStack> stacks = CaptureThreadStacks(kStackPatience);
   if (engine_ != nullptr && engine_->recorder() != nullptr) {
