@@ -117,7 +117,7 @@ struct Diagnosis {
   }
   // The same again costs nothing where the engine itself has reported its failure.
   void LeaveOfFailure() const {
-    failure_report.Write(engine.health());
+    failure_report.Write(engine.health(), engine.ranks());
     WriteFlightDump(engine, flight_dump, "engine failed", log);
   }
 };
@@ -282,7 +282,9 @@ int Serve(const ParsedOptions& parsed, const EngineFactory& create_engine, Logge
   }
   EngineOptions engine_options = WithStartUpLog(options.engine, log);
   FailureReport failure_report(options.termination_log, log);
-  engine_options.on_failing = [&](const absl::Status& failure) { failure_report.Write(failure); };
+  engine_options.on_failing = [&](const absl::Status& failure, const auto& ranks) {
+    failure_report.Write(failure, ranks);
+  };
   if (options.followers_listen) {
     auto started = OpenToFollowers(options, keepers, log);
     if (!started.ok()) return FailToListen("--followers-listen", started.status());
@@ -300,7 +302,7 @@ int Serve(const ParsedOptions& parsed, const EngineFactory& create_engine, Logge
       [&] {
         engine = create_engine(engine_options);
         if (!engine.ok()) return;
-        failure_report.Arm(engine->get());
+        failure_report.Arm((*engine)->recorder());
         warm = WarmUp(**engine);
       },
       [&] { Leave(kExitDrained, LogLine(LogLevel::kInfo, "stopped while loading"), log); });
