@@ -105,7 +105,10 @@ class StateAnswer final : public AnswerSource<v1::DumpStateResponse> {
       return response;
     }
     if (next_ == state_.requests.size()) return end_;
-    SetRequest(state_.requests[next_++], *response.mutable_request());
+    const RequestState& request = state_.requests[next_++];
+    SetRequest(request, *response.mutable_request());
+    // How far one that runs has come, only the engine thread knows.
+    if (!end_.ok() && request.phase != Phase::kQueued) response.mutable_request()->clear_phase();
     return response;
   }
 

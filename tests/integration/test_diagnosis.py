@@ -6,17 +6,19 @@ import json
 import re
 import signal
 import threading
+import time
 from pathlib import Path
 
 import grpc
 import pytest
 from yoio_nodes import STEP_TIMEOUT, TEXT, exit_code, expect_failed_streams, group, start_streams
 from yoio_nodes import TOKEN as FOLLOWER_TOKEN
-from yoio_server import Answer, Server, admin_pb2, admin_pb2_grpc, request, wait_until
+from yoio_server import Answer, Server, admin_pb2, admin_pb2_grpc, expect_error, request, wait_until
 
 TOKEN = "the-token-of-these-operators"
 OPTIONS = {"timeout": 30, "metadata": [("authorization", f"Bearer {TOKEN}")]}
 PHASES = {"inputs", "self_decoder", "index_scores", "top_k", "index_broadcast", "cross_decoder", "sampling"}
+COLLECTIVES = {"broadcast", "all_reduce", "all_gather"}
 SOON = 5
 
 
@@ -193,10 +195,32 @@ def test_a_profile_that_cannot_be_written_is_a_warning(tmp_path):
         assert run(running, "second-1").finished
 
 
+def test_the_state_of_an_engine_that_hangs(follower_token_file, token_file):
+    with group(follower_token_file, *admin_flags(token_file)) as (leader, follower):
+        streams = start_streams(leader)
+        follower.process.send_signal(signal.SIGSTOP)
+        time.sleep(1)  # for its steps to come to a halt
+        answers = []
+        error = expect_error(lambda: read_into(answers, leader), grpc.StatusCode.UNAVAILABLE, "ENGINE_FAILED")
+        assert "engine thread" in error.details()
+        engine, *requests = answers
+        waiting, stopped = engine.engine.ranks
+        assert waiting.step > stopped.ended_step and not stopped.HasField("step")
+        assert waiting.collective in COLLECTIVES and len(requests) == len(streams)
+        follower.process.send_signal(signal.SIGCONT)
+        engine, *requests = admin_of(leader).DumpState(admin_pb2.DumpStateRequest(), **OPTIONS)
+        assert engine.engine.running == len(requests) == len(streams)
+        for stream in streams:
+            stream.cancel()
+
+
+def read_into(answers, leader):
+    for answer in admin_of(leader).DumpState(admin_pb2.DumpStateRequest(), **OPTIONS):
+        answers.append(answer)
+
+
 def failure_record(process):
-    (record,) = (
-        json.loads(line) for line in process.errors().splitlines() if '"event":"engine failing"' in line
-    )
+    (record,) = (json.loads(line) for line in process.errors().splitlines() if '"event":"engine failing"' in line)
     return record
 
 
@@ -219,7 +243,7 @@ def test_a_stopped_follower_leaves_a_record(follower_token_file, tmp_path):
         waiting, stopped = record["ranks"]
         assert waiting["step"] > stopped["ended_step"] and "step" not in stopped
         assert waiting["phase"] in PHASES
-        assert waiting["collective"] in ("broadcast", "all_reduce", "all_gather")
+        assert waiting["collective"] in COLLECTIVES
         assert len(record["requests"]) == len(streams)
         assert "yoio::WorkerGroup::" in functions(record) and "yoio::StepLoop::" in functions(record)
         assert TEXT[:20] not in leader.errors()

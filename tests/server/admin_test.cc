@@ -226,6 +226,7 @@ TEST_F(AdminTest, ASilentEngineIsShownAsFarAsItIsKnown) {
   EXPECT_EQ(states_[0].engine().ranks_size(), 2);
   EXPECT_TRUE(states_[0].engine().draining());
   EXPECT_EQ(states_[1].request().request_id(), "alive");
+  EXPECT_EQ(states_[1].request().phase(), "");
 }
 
 TEST_F(AdminTest, AProfileEndsWithItsSteps) {
