@@ -50,15 +50,26 @@ TokenGap ChooseTokenGap(const EngineOptions& options, kernels::DeviceKind kind) 
   return {std::chrono::milliseconds(kind == kernels::DeviceKind::kCpu ? 100 : 10), /*even=*/true};
 }
 
-absl::StatusOr<std::unique_ptr<Engine>> Build(const EngineOptions& options, Node node) {
+// Engine::Create has begun at `begin`.
+absl::StatusOr<std::unique_ptr<Engine>> Build(const EngineOptions& options, Node node, TimePoint begin) {
   EngineParts parts;
+  parts.load_times.push_back({"config", begin, Clock::now()});
   parts.options = options;
   parts.node = std::make_unique<Node>(std::move(node));
   parts.token_gap = ChooseTokenGap(options, parts.node->devices.kind());
   const ModelConfig& config = *parts.node->config;
   YOIO_ASSIGN_OR_RETURN(const SamplingParams defaults, ReadSamplingDefaults(options.model_dir));
+  const TimePoint tokenizer_begin = Clock::now();
   YOIO_ASSIGN_OR_RETURN(parts.tokenizer, LoadTokenizer(options, config));
-  YOIO_ASSIGN_OR_RETURN(parts.leader, Leader::Create(options, *parts.node));
+  parts.load_times.push_back({"tokenizer", tokenizer_begin, Clock::now()});
+  parts.notes = std::make_unique<StepNotes>(options.tensor_parallel_size);
+  YOIO_ASSIGN_OR_RETURN(parts.leader, Leader::Create(options, *parts.node,
+                                                     [notes = parts.notes.get()](int rank, int64_t step,
+                                                                                 const StepTimes& times) {
+                                                       notes->RankEnded(rank, step, times);
+                                                     }));
+  const std::vector<LoadTime> ranks_times = parts.leader->load_times();
+  parts.load_times.insert(parts.load_times.end(), ranks_times.begin(), ranks_times.end());
   const Sizing& sizing = parts.leader->sizing();
   parts.memory = sizing.memory;
   parts.depth = sizing.limits.depth;
@@ -97,13 +108,15 @@ absl::StatusOr<MemoryPlan> Engine::DryRun(const EngineOptions& options) {
 }
 
 absl::StatusOr<std::unique_ptr<Engine>> Engine::Create(const EngineOptions& options) {
+  const TimePoint begin = Clock::now();
   YOIO_ASSIGN_OR_RETURN(Node node, OpenNode(options));
-  return Build(options, std::move(node));
+  return Build(options, std::move(node), begin);
 }
 
 absl::StatusOr<std::unique_ptr<Engine>> CreateEngine(const EngineOptions& options, Devices devices) {
+  const TimePoint begin = Clock::now();
   YOIO_ASSIGN_OR_RETURN(Node node, OpenNode(options, std::move(devices)));
-  return Build(options, std::move(node));
+  return Build(options, std::move(node), begin);
 }
 
 }  // namespace yoio

@@ -185,8 +185,8 @@ struct EngineState {
   std::vector<RequestState> requests;  // the oldest first
 };
 
-// What a part of start-up took, by name: "followers" and "connect", until those of other nodes had come and
-// all ranks had met; "weights", "cache", "record" (on a GPU), "warm_up".
+// What a part of start-up took, by name: "config" and "tokenizer"; "followers" and "connect", until those of
+// other nodes had come and all ranks had met; "weights", "cache", "record" (on a GPU), "warm_up".
 struct LoadTime {
   std::string phase;
   TimePoint begin{}, end{};

@@ -34,9 +34,8 @@ EngineImpl::EngineImpl(EngineParts parts)
       scheduler_(parts_.scheduler),
       gate_(parts_.options.max_queued_requests, parts_.options.max_queued_tokens),
       text_pool_(parts_.options.text_threads, TextQueue(parts_.options)),
-      notes_(parts_.options.tensor_parallel_size),
       loop_(parts_.options, parts_.depth, parts_.token_gap, *parts_.leader, scheduler_, mailbox_, gate_,
-            registry_, notes_) {
+            registry_, *parts_.notes) {
   // An engine that has nothing to do learns of it too.
   parts_.leader->OnFailure([this](const absl::Status& reason) { mailbox_.Post(FailureCommand{reason}); });
 }
@@ -175,7 +174,7 @@ absl::Status EngineImpl::RunText(std::function<void()> work) {
 
 Load EngineImpl::load() const {
   Load load = loop_.load();
-  load.scheduler_seconds_p99 = notes_.scheduler_seconds_p99();
+  load.scheduler_seconds_p99 = parts_.notes->scheduler_seconds_p99();
   const QueueGate::Counts counts = gate_.counts();
   load.running = counts.live - counts.waiting;
   load.waiting = counts.waiting;

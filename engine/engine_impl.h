@@ -33,7 +33,9 @@ struct EngineParts {
   SchedulerOptions scheduler;
   std::unique_ptr<Tokenizer> tokenizer;  // may be null
   std::unique_ptr<Node> node;
-  std::unique_ptr<Leader> leader;
+  std::unique_ptr<StepNotes> notes;
+  std::unique_ptr<Leader> leader;  // writes to the notes
+  std::vector<LoadTime> load_times;
 };
 
 class EngineImpl : public Engine {
@@ -53,8 +55,10 @@ class EngineImpl : public Engine {
   const Limits& limits() const override { return parts_.limits; }
   const MemoryPlan& memory() const override { return parts_.memory; }
   Load load() const override;
-  EngineStats stats() const override { return notes_.stats(); }
-  FlightRecorder* recorder() const override { return &notes_.recorder(); }
+  EngineStats stats() const override { return parts_.notes->stats(); }
+  std::vector<LoadTime> load_times() const override { return parts_.load_times; }
+  FlightRecorder* recorder() const override { return &parts_.notes->recorder(); }
+  std::vector<RankState> ranks() const override { return parts_.leader->ranks(); }
   absl::StatusOr<EngineState> DumpState(int32_t max_requests, TimePoint deadline) override;
   absl::Status health() const override { return loop_.health(); }
   absl::Status Drain(TimePoint deadline) override;
@@ -77,7 +81,6 @@ class EngineImpl : public Engine {
   QueueGate gate_;
   Mailbox mailbox_;
   TextPool text_pool_;
-  mutable StepNotes notes_;  // the engine thread and the ranks write there
   StepLoop loop_;
 };
 

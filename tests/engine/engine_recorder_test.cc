@@ -24,6 +24,7 @@ using test::MicroOptions;
 using test::StreamOutput;
 using test::Submit;
 using testing::ElementsAre;
+using testing::IsSupersetOf;
 
 // More tokens than a request gets whose reader holds.
 constexpr int kLong = 3000;
@@ -176,11 +177,47 @@ TEST(EngineRecorderTest, StatsCountWhatHasHappened) {
   EXPECT_EQ(count(stats.inter_token), 8 + 4) << "choices get their tokens together";
   EXPECT_EQ(count(stats.step), 9 + 5);
   EXPECT_EQ(count(stats.plan), 9 + 5);
+  for (const LatencyHistogram& phase : stats.phases) EXPECT_EQ(count(phase), 9 + 5);
+  EXPECT_EQ(count(stats.comm_wait), 9 + 5);
   Duration took{};
   for (const StepRecord& step : engine->recorder()->Steps(0, 100)) took += step.took;
   EXPECT_NEAR(stats.step.sum(), ToSeconds(took), 1e-6);
   EXPECT_LE(ToSeconds(engine->recorder()->RequestsById("one").at(0).timing.decode), stats.inter_token.sum());
   EXPECT_GT(engine->load().scheduler_seconds_p99, 0);
+}
+
+TEST(EngineRecorderTest, EveryRankSaysWhereItsTimeGoes) {
+  for (const int world : {1, 2, 4}) {
+    EngineOptions options = MicroOptions();
+    options.tensor_parallel_size = world;
+    const auto engine = MakeEngine(options);
+    Generate(*engine, IdsRequest("request", 70, 9));
+    const std::vector<RankState> ranks = engine->ranks();
+    ASSERT_EQ(ranks.size(), world);
+    for (int rank = 0; rank < world; ++rank) EXPECT_EQ(ranks[rank].rank, rank);
+    EXPECT_GE(ranks[0].ended_step, 7);
+    // Other ranks may still be at the last step.
+    for (const StepRecord& step : engine->recorder()->Steps(0, 7)) {
+      ASSERT_EQ(step.ranks.size(), world);
+      EXPECT_LE(step.ranks[0].total, *step.ended - step.begin);
+      for (const StepTimes& rank : step.ranks) EXPECT_GT(rank.total, Duration::zero());
+    }
+  }
+}
+
+TEST(EngineRecorderTest, TheStartSaysWhatItTook) {
+  const TimePoint begin = Clock::now();
+  const auto engine = MakeEngine(MicroOptions());
+  std::vector<std::string> phases;
+  TimePoint last = begin;
+  for (const LoadTime& time : engine->load_times()) {
+    phases.push_back(time.phase);
+    EXPECT_GE(time.begin, last) << time.phase;
+    EXPECT_GE(time.end, time.begin) << time.phase;
+    last = time.end;
+  }
+  EXPECT_LE(last, Clock::now());
+  EXPECT_THAT(phases, IsSupersetOf({"config", "tokenizer", "weights", "cache"}));
 }
 
 // Tokenizing, queue, prefill and decode leave only what came after the last token, if there was one.
