@@ -104,17 +104,22 @@ LogLine Tell(const Evidence& evidence, const Extent& extent) {
   return line;
 }
 
-// As much as fits: outer frames go first, then stacks, then requests, then ranks.
+// As much as fits. What goes first: stacks in nothing of this project's, outer frames, other stacks,
+// requests, ranks.
 std::string TellIn(size_t bytes, const Evidence& evidence) {
   Extent extent{.frames = 16,
                 .stacks = evidence.stacks.size(),
                 .requests = evidence.requests.size(),
                 .ranks = evidence.ranks.size(),
                 .message = 1024};
+  const size_t ours = std::count_if(evidence.stacks.begin(), evidence.stacks.end(),
+                                    [](const NamedStack& stack) { return stack.ours > 0; });
   for (;;) {
     std::string line = Tell(evidence, extent).Finish();
     if (line.size() <= bytes) return line;
-    if (extent.frames > 8) {
+    if (extent.stacks > ours) {
+      --extent.stacks;
+    } else if (extent.frames > 8) {
       extent.frames -= 4;
     } else if (extent.stacks > 0) {
       --extent.stacks;

@@ -1,5 +1,6 @@
 #include "server/thread_stacks.h"
 
+#include <cxxabi.h>
 #include <dirent.h>
 #include <dlfcn.h>
 #include <errno.h>
@@ -18,6 +19,7 @@
 #include <thread>
 
 #include "absl/debugging/symbolize.h"
+#include "absl/strings/match.h"
 #include "absl/strings/str_format.h"
 
 namespace yoio {
@@ -109,6 +111,16 @@ std::string PlaceOf(uintptr_t address) {
                          address - reinterpret_cast<uintptr_t>(info.dli_fbase));
 }
 
+// What absl::Symbolize leaves as it is: names with an ABI tag, which is cut off here with all behind it.
+std::string Demangled(const char* name) {
+  if (!absl::StartsWith(name, "_Z")) return name;
+  const std::unique_ptr<char, void (*)(void*)> full(abi::__cxa_demangle(name, nullptr, nullptr, nullptr),
+                                                    std::free);
+  if (full == nullptr) return name;
+  const std::string_view text = full.get();
+  return std::string(text.substr(0, text.find("[abi:"))) + "()";
+}
+
 std::vector<int> ThreadsOfProcess() {
   std::vector<int> threads;
   const std::unique_ptr<DIR, int (*)(DIR*)> directory(opendir("/proc/self/task"), closedir);
@@ -157,7 +169,7 @@ std::vector<std::string> FunctionsOf(const ThreadStack& stack, TimePoint deadlin
     // A return address may lie behind the end of the function that called.
     const bool found = Clock::now() < deadline &&
                        absl::Symbolize(reinterpret_cast<void*>(address - 1), name.data(), name.size());
-    functions.push_back(found ? std::string(name.data()) : PlaceOf(address));
+    functions.push_back(found ? Demangled(name.data()) : PlaceOf(address));
   }
   return functions;
 }
