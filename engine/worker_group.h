@@ -28,7 +28,10 @@ struct WorkerGroupOptions {
   // A rank of this process has ended a step. Called on its thread, for rank 0 before Wait returns the result.
   // May be empty.
   std::function<void(int rank, int64_t step, const StepTimes& times)> on_ended;
-  // The group has failed. Called once, by whichever thread has found out. May be empty.
+  // The group has failed, and nothing has been aborted yet: `ranks` are those that are watched. Called once,
+  // by whichever thread has found out. May be empty.
+  std::function<void(const absl::Status&, const std::vector<RankState>& ranks)> on_failing;
+  // The same when communicators are aborted. Called once, by whichever thread has found out. May be empty.
   std::function<void(const absl::Status&)> on_failure;
 };
 

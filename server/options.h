@@ -39,6 +39,10 @@ struct ServerOptions {
   TraceOptions trace;
   Duration trace_slow = std::chrono::seconds(30);  // requests that take longer are traced anyhow; 0: none are
   double trace_steps = 0.01;                       // of the steps with a sampled request in them
+  std::string termination_log;  // a file; empty: none
+  std::string flight_dump;      // a file; empty: one among the temporary files
+  int profile_steps = 0;        // 0: no profile
+  std::string profile_file = "yoio-profile.json.gz";
   bool dry_run = false;
 };
 

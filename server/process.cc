@@ -134,7 +134,8 @@ void Leave(int code, LogLine&& line, const Logger& log) {
   _exit(code);
 }
 
-void RunWatched(const std::function<void()>& work, const std::function<void()>& on_signal) {
+void RunWatched(const std::function<void()>& work, const std::function<void()>& on_signal,
+                const std::function<void()>& on_look) {
   std::atomic<bool> done{false};
   std::thread worker([&] {
     work();
@@ -142,8 +143,16 @@ void RunWatched(const std::function<void()>& work, const std::function<void()>& 
   });
   while (!done) {
     if (PollShutdownSignal()) on_signal();
+    on_look();
   }
   worker.join();
+}
+
+void WarnOfPlaintext(const Address& address, const std::string& listener, const std::string& message,
+                     const Logger& log) {
+  if (address.IsLoopback()) return;
+  log.Write(std::move(
+      LogLine(LogLevel::kWarning, "plaintext").With(listener, address.ToString()).With("message", message)));
 }
 
 }  // namespace yoio

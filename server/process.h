@@ -36,6 +36,10 @@ int FailToLoad(const absl::Status& status, int nnodes);
 std::optional<int> CheckModelDirectory(const EngineOptions& options);
 std::optional<int> CheckListen(const std::string& flag, const std::optional<Address>& address);
 
+// A warning when the listener at `address` speaks in plaintext with other machines: what that means.
+void WarnOfPlaintext(const Address& address, const std::string& listener, const std::string& message,
+                     const Logger& log);
+
 // One line with every setting and its origin.
 void LogSettings(const ParsedOptions& parsed, const Logger& log);
 
@@ -45,8 +49,11 @@ EngineOptions WithStartUpLog(EngineOptions options, const Logger& log);
 // Ends at once: another thread may be busy or stuck, so nothing is torn down.
 [[noreturn]] void Leave(int code, LogLine&& line, const Logger& log);
 
-// Runs `work` on a thread of its own, and meanwhile calls `on_signal` at each signal.
-void RunWatched(const std::function<void()>& work, const std::function<void()>& on_signal);
+// Runs `work` on a thread of its own, and meanwhile calls `on_signal` at each signal that asks for the end,
+// and `on_look` every 20 ms.
+void RunWatched(
+    const std::function<void()>& work, const std::function<void()>& on_signal,
+    const std::function<void()>& on_look = [] {});
 
 }  // namespace yoio
 

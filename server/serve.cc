@@ -1,39 +1,33 @@
 #include "server/serve.h"
 
+#include <atomic>
 #include <cstdio>
 #include <optional>
 #include <string>
+#include <thread>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
 #include "base/status.h"
-#include "server/admin.h"
+#include "server/admin/admin_server.h"
 #include "server/auth.h"
+#include "server/doorkeepers.h"
 #include "server/drain.h"
 #include "server/follower_server.h"
 #include "server/memory_report.h"
-#include "server/metrics/metrics_listener.h"
-#include "server/metrics/server_metrics.h"
 #include "server/server.h"
 #include "server/shutdown_signal.h"
-#include "server/tls.h"
-#include "server/token.h"
-#include "server/trace/telemetry.h"
-#include "server/version.h"
 #include "server/warm_up.h"
+#include "server/watchers.h"
 
 namespace yoio {
 namespace {
 
 constexpr Duration kFailedGrace = std::chrono::milliseconds(500);
-// What the collector gets to take the last spans, after a drain and after a failure.
-constexpr Duration kTelemetryPatience = std::chrono::seconds(2);
-constexpr Duration kFailedTelemetryPatience = std::chrono::milliseconds(500);
 
-// The listeners that are open while the engine loads; each may be null. They outlive the engine.
+// The listeners that are open while the engine loads; either may be null. They outlive the engine.
 struct EarlyListeners {
   std::unique_ptr<HealthServer> health;
-  std::unique_ptr<MetricsListener> metrics;
   std::unique_ptr<FollowerServer> followers;
 
   void SetReady(bool ready) const {
@@ -45,53 +39,6 @@ struct EarlyListeners {
   }
 };
 
-// What was read to tell who may come in. Outlives the listeners.
-struct Doorkeepers {
-  std::unique_ptr<ServerTls> tls;            // null: plaintext
-  std::unique_ptr<ServerTls> followers_tls;  // likewise
-  std::unique_ptr<Reloaded<ApiKeys>> keys;   // null: no keys are needed
-  std::string follower_token;
-  std::string admin_token;
-};
-
-std::optional<int> OpenTls(const char* flag, const TlsFiles& files, const Logger& log,
-                           std::unique_ptr<ServerTls>& tls) {
-  if (files.empty()) return std::nullopt;
-  auto opened = ServerTls::Open(flag, files, log);
-  if (!opened.ok()) return FailToReadTls(flag, opened.status());
-  tls = *std::move(opened);
-  return std::nullopt;
-}
-
-std::optional<int> OpenToken(const char* flag, const std::string& path, std::string& token) {
-  if (path.empty()) return std::nullopt;
-  absl::StatusOr<std::string> read = ReadToken(path);
-  if (!read.ok()) return FailToReadToken(flag, read.status());
-  token = *std::move(read);
-  return std::nullopt;
-}
-
-// The exit code when a flag of security cannot be enforced.
-std::optional<int> OpenDoorkeepers(const ServerOptions& options, const Logger& log, Doorkeepers& keepers) {
-  if (const auto code = OpenTls("--tls-cert", options.tls, log, keepers.tls)) return code;
-  if (const auto code = OpenTls("--followers-tls-cert", options.followers_tls, log, keepers.followers_tls)) {
-    return code;
-  }
-  if (!options.api_keys.empty()) {
-    const auto load = [path = options.api_keys, defaults = options.engine.tenant_limits] {
-      return ApiKeys::Read(path, defaults);
-    };
-    auto keys = Reloaded<ApiKeys>::Open("--api-keys", {options.api_keys}, load, log);
-    if (!keys.ok()) return FailToReadKeys(keys.status());
-    keepers.keys = *std::move(keys);
-  }
-  if (const auto code =
-          OpenToken("--follower-token-file", options.follower_token_file, keepers.follower_token)) {
-    return code;
-  }
-  return OpenToken("--admin-token-file", options.admin_token_file, keepers.admin_token);
-}
-
 // The listeners that are open while calls are taken.
 struct Doors {
   std::unique_ptr<DataServer> data;
@@ -100,24 +47,26 @@ struct Doors {
 
 // " admin=HOST:PORT"; empty for a listener that is off.
 template <typename Listener>
-std::string ListenerWord(const char* name, const std::unique_ptr<Listener>& listener) {
+std::string ListenerWord(const char* name, const Listener* listener) {
   return listener != nullptr ? absl::StrCat(" ", name, "=", listener->address().ToString()) : "";
 }
 
-void PrintReadyLine(const Doors& doors, const EarlyListeners& early, const ServedModel& model) {
+void PrintReadyLine(const Doors& doors, const HealthServer* health, const MetricsListener* metrics,
+                    const ServedModel& model) {
   std::printf("yoio-server ready listen=%s health=%s%s%s model=%s\n",
               doors.data->address().ToString().c_str(),
-              early.health != nullptr ? early.health->address().ToString().c_str() : "off",
-              ListenerWord("admin", doors.admin).c_str(), ListenerWord("metrics", early.metrics).c_str(),
+              health != nullptr ? health->address().ToString().c_str() : "off",
+              ListenerWord("admin", doors.admin.get()).c_str(), ListenerWord("metrics", metrics).c_str(),
               model.names.front().c_str());
   std::fflush(stdout);
 }
 
 // Returns when a drain is asked for (true) or the engine has failed (false).
-bool WaitForDrain(const Engine& engine, const DrainSwitch& drain_switch, const CallCounters& counters,
-                  const Logger& log) {
+bool WaitForDrain(const Engine& engine, const Watchers& watchers, const DrainSwitch& drain_switch,
+                  const CallCounters& counters, const Logger& log) {
   while (engine.health().ok()) {
     const bool signalled = PollShutdownSignal();
+    watchers.DumpIfAsked();
     if (!signalled && !drain_switch.asked()) continue;
     log.Write(std::move(LogLine(LogLevel::kInfo, "draining")
                             .With("asked_by", signalled ? "signal" : "Drain")
@@ -129,24 +78,28 @@ bool WaitForDrain(const Engine& engine, const DrainSwitch& drain_switch, const C
 
 // Finishes what runs. A second signal meanwhile ends the process: the first is that which began the drain, or
 // follows a Drain, as where both are part of stopping a process.
-void DrainWatched(ServingCore& core, DataServer& data, const DrainTimes& times, bool asked_by_call) {
+void DrainWatched(ServingCore& core, DataServer& data, const DrainTimes& times, bool asked_by_call,
+                  const Watchers& watchers) {
   bool first_to_come = asked_by_call;
   RunWatched([&] { Drain(core, data, times); },
              [&] {
                if (!std::exchange(first_to_come, false)) {
                  Leave(kExitKilled, LogLine(LogLevel::kError, "killed by a second signal"), core.log);
                }
-             });
+             },
+             [&] { watchers.DumpIfAsked(); });
 }
 
-// The engine is dead: says so to those who ask, and leaves without touching it again.
+// The engine is dead: says so to those who ask, writes down what is known, and leaves without waiting for
+// anything longer than a second.
 [[noreturn]] void LeaveFailed(const Engine& engine, DataServer& data, const EarlyListeners& listeners,
-                              Telemetry& telemetry, const Logger& log) {
+                              const Watchers& watchers, const Logger& log) {
   listeners.SetDead();
   LogLine line(LogLevel::kError, "engine failed");
   line.With("message", std::string(engine.health().message()));
+  std::thread recording([&watchers] { watchers.RecordFailure(); });
   data.Shutdown(kFailedGrace);
-  telemetry.Flush(kFailedTelemetryPatience);
+  recording.join();
   Leave(kExitEngineFailed, std::move(line), log);
 }
 
@@ -157,13 +110,6 @@ std::optional<int> CheckBeforeLoading(const ServerOptions& options) {
   if (const auto code = CheckListen("--metrics-listen", options.metrics_listen)) return code;
   if (const auto code = CheckListen("--admin-listen", options.admin_listen)) return code;
   return CheckListen("--followers-listen", options.followers_listen);
-}
-
-void WarnOfPlaintext(const Address& address, const std::string& listener, const std::string& message,
-                     const Logger& log) {
-  if (address.IsLoopback()) return;
-  log.Write(std::move(
-      LogLine(LogLevel::kWarning, "plaintext").With(listener, address.ToString()).With("message", message)));
 }
 
 // Where followers come in, and the line that tells them where that is.
@@ -210,25 +156,9 @@ std::optional<int> OpenDoors(ServingCore& core, const AdminCore& admin_core, con
   return std::nullopt;
 }
 
-// The exit code when tracing cannot begin.
-std::optional<int> StartTelemetry(const ServerOptions& options, const Logger& log,
-                                  std::unique_ptr<Telemetry>& telemetry) {
-  auto started = Telemetry::Start(
-      {.trace = options.trace, .slow = options.trace_slow, .steps = options.trace_steps}, log);
-  if (!started.ok()) return FailToTrace(started.status());
-  telemetry = *std::move(started);
-  return std::nullopt;
-}
-
-// When start-up came how far.
-struct StartTimes {
-  TimePoint begin{}, warm_up{};
-};
-
 // Serves with a loaded engine that is warm, to the end.
 int ServeEngine(Engine& engine, const ServerOptions& options, const EarlyListeners& listeners,
-                ServerMetrics& metrics, Doorkeepers& keepers, Telemetry& telemetry, const StartTimes& start,
-                Logger& log) {
+                Doorkeepers& keepers, Watchers& watchers, Logger& log) {
   const ServerAuthenticator authenticator({.keys = keepers.keys.get(),
                                            .client_certificates = !options.tls.ca.empty(),
                                            .trust_tenant_header = options.trust_tenant_header,
@@ -238,28 +168,31 @@ int ServeEngine(Engine& engine, const ServerOptions& options, const EarlyListene
                    .stall_timeout = options.engine.stall_timeout,
                    .log = log,
                    .authenticator = &authenticator,
-                   .place = PlaceOf(ProcessEnvironment()),
-                   .observers = {&metrics.calls()}};
-  telemetry.ExportLoad(engine, core.model, start.begin, start.warm_up);
-  telemetry.Watch(core);
+                   .place = PlaceOf(ProcessEnvironment())};
+  watchers.Warm(engine, core.model);
+  watchers.Watch(core);
   DrainSwitch drain_switch;
-  const AdminCore admin_core{
-      .serving = core, .log = log, .drain = [&](std::optional<Duration> t) { drain_switch.Ask(t); }};
+  std::atomic<bool> draining{false};
+  const AdminCore admin_core{.serving = core,
+                             .log = log,
+                             .drain = [&](std::optional<Duration> t) { drain_switch.Ask(t); },
+                             .draining = [&] { return draining.load(); }};
   Doors doors;
   if (const auto code = OpenDoors(core, admin_core, options, keepers, doors)) return *code;
   listeners.SetReady(true);
-  PrintReadyLine(doors, listeners, core.model);
+  PrintReadyLine(doors, listeners.health.get(), watchers.metrics(), core.model);
 
-  const bool drain = WaitForDrain(engine, drain_switch, core.counters, log);
+  const bool drain = WaitForDrain(engine, watchers, drain_switch, core.counters, log);
+  draining = drain;
   listeners.SetReady(false);
-  if (!drain) LeaveFailed(engine, *doors.data, listeners, telemetry, log);
+  if (!drain) LeaveFailed(engine, *doors.data, listeners, watchers, log);
   DrainWatched(
       core, *doors.data,
       {.delay = options.drain_delay, .timeout = drain_switch.timeout().value_or(options.drain_timeout)},
-      drain_switch.asked());
-  if (!engine.health().ok()) LeaveFailed(engine, *doors.data, listeners, telemetry, log);
+      drain_switch.asked(), watchers);
+  if (!engine.health().ok()) LeaveFailed(engine, *doors.data, listeners, watchers, log);
   LogCallCounts(core, log);
-  telemetry.Finish(kTelemetryPatience, log);
+  watchers.Finish();
   return kExitDrained;
 }
 
@@ -267,36 +200,20 @@ int ServeEngine(Engine& engine, const ServerOptions& options, const EarlyListene
 
 int Serve(const ParsedOptions& parsed, const EngineFactory& create_engine, Logger& log) {
   const ServerOptions& options = parsed.options;
-  StartTimes start{.begin = Clock::now()};
   if (const std::optional<int> code = CheckBeforeLoading(options)) return *code;
   Doorkeepers keepers;
   if (const std::optional<int> code = OpenDoorkeepers(options, log, keepers)) return *code;
-  EarlyListeners listeners;
-  absl::StatusOr<std::unique_ptr<Engine>> engine;
-  std::unique_ptr<Telemetry> telemetry;  // watches the engine
-  if (const std::optional<int> code = StartTelemetry(options, log, telemetry)) return *code;
+  std::unique_ptr<Watchers> watchers;
+  if (const std::optional<int> code = Watchers::Open(options, log, watchers)) return *code;
   LogSettings(parsed, log);
-  ServerMetrics metrics({.version = kVersion,
-                         .model = options.served_model_names.front(),
-                         .spans = [&telemetry] { return telemetry->span_counts(); }});
-  if (options.metrics_listen) {
-    auto started = MetricsListener::Start(*options.metrics_listen, metrics);
-    if (!started.ok()) return FailToListen("--metrics-listen", started.status());
-    listeners.metrics = *std::move(started);
-    WarnOfPlaintext(listeners.metrics->address(), "metrics-listen",
-                    "anybody who reaches it reads the metrics", log);
-  }
+  EarlyListeners listeners;
   if (options.health_listen) {
     auto started = HealthServer::Start(*options.health_listen);
     if (!started.ok()) return FailToListen("--health-listen", started.status());
     listeners.health = *std::move(started);
   }
   EngineOptions engine_options = WithStartUpLog(options.engine, log);
-  engine_options.on_progress = [&metrics, logged = std::move(engine_options.on_progress)](
-                                   std::string_view what, int64_t done, int64_t total) {
-    metrics.NoteProgress(done, total);
-    logged(what, done, total);
-  };
+  watchers->Hook(engine_options);
   if (options.followers_listen) {
     auto started = OpenToFollowers(options, keepers, log);
     if (!started.ok()) return FailToListen("--followers-listen", started.status());
@@ -308,12 +225,14 @@ int Serve(const ParsedOptions& parsed, const EngineFactory& create_engine, Logge
                               .With("message", std::string(reason.message()))));
     };
   }
+  absl::StatusOr<std::unique_ptr<Engine>> engine;
   absl::Status warm;
   RunWatched(
       [&] {
         engine = create_engine(engine_options);
-        start.warm_up = Clock::now();
-        if (engine.ok()) warm = WarmUp(**engine);
+        if (!engine.ok()) return;
+        watchers->Created(**engine);
+        warm = WarmUp(**engine);
       },
       [&] { Leave(kExitDrained, LogLine(LogLevel::kInfo, "stopped while loading"), log); });
   if (!engine.ok()) return FailToLoad(engine.status(), options.engine.nnodes);
@@ -322,9 +241,8 @@ int Serve(const ParsedOptions& parsed, const EngineFactory& create_engine, Logge
           std::move(LogLine(LogLevel::kError, "warm-up failed").With("message", std::string(warm.message()))),
           log);
   }
-  metrics.SetEngine(engine->get());
-  const int code = ServeEngine(**engine, options, listeners, metrics, keepers, *telemetry, start, log);
-  metrics.SetEngine(nullptr);
+  const int code = ServeEngine(**engine, options, listeners, keepers, *watchers, log);
+  watchers->Forget();
   return code;
 }
 

@@ -116,8 +116,16 @@ TEST(OptionsTest, EveryFlagIsRead) {
                                       "--tenant-max-queued-tokens=7000",
                                       "--tenant-max-cache-share=0.5",
                                       "--trace-tenant-rate=3",
+                                      "--profile-steps=100",
+                                      "--profile-file=/t/profile.json.gz",
+                                      "--flight-dump=/t/flight.json",
+                                      "--termination-log=/t/termination-log",
                                       "--dry-run"});
   const ServerOptions& options = parsed.options;
+  EXPECT_EQ(options.profile_steps, 100);
+  EXPECT_EQ(options.profile_file, "/t/profile.json.gz");
+  EXPECT_EQ(options.flight_dump, "/t/flight.json");
+  EXPECT_EQ(options.termination_log, "/t/termination-log");
   EXPECT_THAT(options.served_model_names, ElementsAre("a", "b"));
   EXPECT_EQ(options.engine.device, Device::kCpu);
   EXPECT_EQ(options.engine.load_format, LoadFormat::kDummy);
