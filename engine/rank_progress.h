@@ -9,7 +9,7 @@
 
 #include "absl/status/statusor.h"
 #include "base/clock.h"
-#include "engine/comm/watched_communicator.h"
+#include "engine/comm/communicator.h"
 #include "engine/step_times.h"
 #include "kernels/backend.h"
 

@@ -71,19 +71,17 @@ absl::Status WorkerGroup::Start(TimePoint deadline) {
   return failure();
 }
 
-// A device's collectives end on the device, and are measured there as part of their phase.
 absl::Status WorkerGroup::Meet() {
   const TimePoint begin = Clock::now();
-  YOIO_ASSIGN_OR_RETURN(auto comms, MakeCommunicators(options_.group, options_.backends));
+  GroupOptions group = options_.group;
   for (size_t index = 0; index < ranks_.size(); ++index) {
     Rank& rank = ranks_[index];
-    const int number = options_.group.first_rank + static_cast<int>(index);
+    const int number = group.first_rank + static_cast<int>(index);
     YOIO_ASSIGN_OR_RETURN(rank.progress, RankProgress::Create(number, *options_.backends[index]));
-    rank.comm = comms[index].get();
-    if (options_.group.kind == CommunicatorKind::kNccl || options_.group.world == 1) continue;
-    rank.watched = std::make_unique<WatchedCommunicator>(*rank.comm, *rank.progress);
-    rank.comm = rank.watched.get();
+    if (group.world > 1) group.watches.push_back(rank.progress.get());
   }
+  YOIO_ASSIGN_OR_RETURN(auto comms, MakeCommunicators(group, options_.backends));
+  for (size_t index = 0; index < ranks_.size(); ++index) ranks_[index].comm = comms[index].get();
   MutexLock lock(mutex_);
   if (options_.group.world > 1) load_times_.push_back({"connect", begin, Clock::now()});
   comms_ = std::move(comms);

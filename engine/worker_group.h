@@ -12,7 +12,6 @@
 #include "absl/status/statusor.h"
 #include "base/bounded_queue.h"
 #include "base/mutex.h"
-#include "engine/comm/watched_communicator.h"
 #include "engine/rank_progress.h"
 #include "engine/watchdog.h"
 #include "engine/worker.h"
@@ -73,8 +72,7 @@ class WorkerGroup {
  private:
   struct Rank {
     std::unique_ptr<RankProgress> progress;  // set by Start, then only read
-    std::unique_ptr<WatchedCommunicator> watched;
-    Communicator* comm = nullptr;  // one of comms_, or `watched` before it
+    Communicator* comm = nullptr;
     std::unique_ptr<BoundedQueue<std::shared_ptr<const StepPlan>>> plans;
     std::thread thread;
   };

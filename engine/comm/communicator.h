@@ -11,6 +11,7 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "base/clock.h"
+#include "engine/step_times.h"
 #include "kernels/backend.h"
 
 namespace yoio {
@@ -70,6 +71,14 @@ class Rendezvous {
 // none). UNIMPLEMENTED when this binary was built without the kind.
 absl::StatusOr<std::unique_ptr<Rendezvous>> MakeRendezvous(CommunicatorKind kind, const std::string& host);
 
+// Told which collective a rank enters, and once it has left it how long that took. By the rank's thread.
+class CollectiveWatch {
+ public:
+  virtual ~CollectiveWatch() = default;
+  virtual void Entered(Collective collective) = 0;
+  virtual void Left(Duration took) = 0;
+};
+
 struct GroupOptions {
   CommunicatorKind kind = CommunicatorKind::kLocal;
   int world = 1;
@@ -79,6 +88,9 @@ struct GroupOptions {
   Rendezvous* rendezvous = nullptr;  // kSocket: in the process of rank 0, where it is for one group only
   std::string host = "";  // kSocket: of rank 0's process, as this one reaches it; "" when all are in one
   Duration timeout = std::chrono::minutes(1);  // for all ranks to have come
+  // Of this process's ranks, in order; they outlive the handles. Empty: nobody watches. Nothing is told of
+  // kNccl, whose collectives the host only queues.
+  std::vector<CollectiveWatch*> watches = {};
 };
 
 // The second of the two places that choose an implementation: the handles of this process's ranks, in order,

@@ -1,9 +1,12 @@
+#include <utility>
+
 #include "absl/strings/str_cat.h"
 #include "base/check.h"
 #include "engine/comm/communicator.h"
 #include "engine/comm/local_communicator.h"
 #include "engine/comm/socket_communicator.h"
 #include "engine/comm/socket_join.h"
+#include "engine/comm/watched_communicator.h"
 
 #if YOIO_WITH_CUDA
 #include "engine/comm/nccl_communicator.h"
@@ -18,6 +21,18 @@ constexpr int kMaxWorld = 8;
 absl::Status Unbuilt(CommunicatorKind kind) {
   return absl::UnimplementedError(
       absl::StrCat("communicator kind ", static_cast<int>(kind), " is not part of this build"));
+}
+
+// The handles of a host, with each rank's watch before its own.
+absl::StatusOr<std::vector<std::unique_ptr<Communicator>>> Watched(
+    absl::StatusOr<std::vector<std::unique_ptr<Communicator>>> handles,
+    const std::vector<CollectiveWatch*>& watches) {
+  if (!handles.ok() || watches.empty()) return handles;
+  YOIO_CHECK_EQ(watches.size(), handles->size());
+  for (size_t i = 0; i < watches.size(); ++i) {
+    (*handles)[i] = std::make_unique<WatchedCommunicator>(std::move((*handles)[i]), *watches[i]);
+  }
+  return handles;
 }
 
 #if !YOIO_WITH_CUDA
@@ -53,9 +68,9 @@ absl::StatusOr<std::vector<std::unique_ptr<Communicator>>> MakeCommunicators(
   switch (options.kind) {
     case CommunicatorKind::kLocal:
       YOIO_CHECK_EQ(options.num_ranks, options.world) << "threads of one process";
-      return MakeLocalCommunicators(options.world);
+      return Watched(MakeLocalCommunicators(options.world), options.watches);
     case CommunicatorKind::kSocket:
-      return MakeSocketCommunicators(options);
+      return Watched(MakeSocketCommunicators(options), options.watches);
     case CommunicatorKind::kNccl:
       return MakeNcclCommunicators(options, backends);
   }

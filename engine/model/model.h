@@ -92,6 +92,9 @@ class Model {
   absl::Status Run(Half half, const RowSet& rows);
   absl::Status Walk(Half half);
   absl::Status Record(Half half, int count);
+  StepPhase LayersPhase() const {
+    return half_ == Half::kTokens ? StepPhase::kSelfDecoder : StepPhase::kCrossDecoder;
+  }
   void Enter(StepPhase left, StepPhase entered);
   void EnterIndex(StepPhase left, StepPhase entered);
 
