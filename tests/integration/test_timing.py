@@ -164,7 +164,7 @@ def test_the_log_line_tells_what_latency_depends_on(server):
 def test_pod_and_node_are_told(monkeypatch):
     monkeypatch.setenv("K8S_POD_NAME", "yoio-0")
     monkeypatch.setenv("NODE_NAME", "node-7.example")
-    with Server("--kv-cache-bytes", "64MiB") as server:
+    with Server("--kv-cache-bytes", "256MiB") as server:
         timing = Answer(server.generate(request(TEXT, max_tokens=2, request_id="where"))).summary.timing
         assert (timing.pod, timing.node) == ("yoio-0", "node-7.example")
         line = log_line(server, "where")

@@ -120,6 +120,8 @@ TEST(OptionsTest, EveryFlagIsRead) {
                                       "--profile-file=/t/profile.json.gz",
                                       "--flight-dump=/t/flight.json",
                                       "--termination-log=/t/termination-log",
+                                      "--trace-slow=20s",
+                                      "--trace-steps=0.5",
                                       "--dry-run"});
   const ServerOptions& options = parsed.options;
   EXPECT_EQ(options.profile_steps, 100);
@@ -179,6 +181,8 @@ TEST(OptionsTest, EveryFlagIsRead) {
   EXPECT_EQ(options.engine.tenant_limits.max_queued_tokens, 7000);
   EXPECT_EQ(options.engine.tenant_limits.max_cache_share, 0.5);
   EXPECT_EQ(options.trace.tenant_rate, 3);
+  EXPECT_EQ(options.trace_slow, std::chrono::seconds(20));
+  EXPECT_EQ(options.trace_steps, 0.5);
   for (const Setting& setting : parsed.settings) {
     if (setting.flag == "--leader-address") continue;  // a follower's
     EXPECT_EQ(setting.origin, "flag") << setting.flag;
