@@ -8,6 +8,7 @@
 #include <string_view>
 #include <thread>
 
+#include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "base/status.h"
 #include "server/metrics/exposition.h"
@@ -38,6 +39,10 @@ void Send(mg_connection* connection, const Response& response, bool with_body) {
 
 absl::StatusOr<std::unique_ptr<MetricsListener>> MetricsListener::Start(const Address& listen,
                                                                         const ServerMetrics& metrics) {
+  if (absl::StrContains(listen.host, ':') && mg_check_feature(MG_FEATURES_IPV6) == 0) {
+    return absl::UnimplementedError(
+        absl::StrCat(listen.ToString(), ": expected an IPv4 address, as CivetWeb was built without IPv6"));
+  }
   YOIO_RETURN_IF_ERROR(CheckCanBind(listen));
   std::unique_ptr<MetricsListener> listener(new MetricsListener(listen, metrics));
   mg_callbacks callbacks{};

@@ -17,7 +17,8 @@ namespace yoio {
 // are slow to ask or to read hold up others that scrape, for some seconds, and nobody else.
 class MetricsListener {
  public:
-  // Errors as CheckCanBind (server/address.h). `metrics` outlives the listener.
+  // Errors as CheckCanBind (server/address.h); UNIMPLEMENTED for an IPv6 address where CivetWeb was built
+  // without, as Debian's is. `metrics` outlives the listener.
   static absl::StatusOr<std::unique_ptr<MetricsListener>> Start(const Address& listen,
                                                                 const ServerMetrics& metrics);
   ~MetricsListener();

@@ -210,7 +210,8 @@ TEST(ServerMetricsTest, EngineThatFailedOrWentAway) {
 
 TEST(ServerMetricsTest, NoSeriesTwice) {
   ScriptedEngine engine;
-  ServerMetrics metrics({.version = "1", .model = "tiny", .spans = [] { return ExportCounts{.dropped = 7}; }});
+  ServerMetrics metrics(
+      {.version = "1", .model = "tiny", .spans = [] { return ExportCounts{.dropped = 7}; }});
   metrics.SetEngine(&engine);
   const std::string text = metrics.Scrape(ExpositionFormat::kText);
   EXPECT_THAT(text, HasSubstr("yoio_trace_spans_total{result=\"dropped\"} 7\n"));
