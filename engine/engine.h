@@ -78,6 +78,9 @@ struct EngineOptions {
   // Told why somebody who knocked at the doorway was turned away, when that is no reason for the engine to
   // end: a second follower of one node, say. Called by a thread of the engine. May be empty.
   std::function<void(const absl::Status& reason)> on_refusal;
+  // Told what has failed, before anything is aborted for it: ranks are still where they were. Called at most
+  // once, by a thread of the engine; what it takes, callers wait longer for the end. May be empty.
+  std::function<void(const absl::Status& failure)> on_failing;
   bool check_index = false;  // all ranks compare their indexes in every step, at some cost: for tests
 };
 

@@ -106,6 +106,7 @@ WorkerGroupOptions WorkersOf(const EngineOptions& options, const Node& node) {
   workers.group.timeout = std::min(kMeetTimeout, options.load_timeout);
   workers.backends = node.devices.OfRanks(node.ranks.count);
   workers.threads = ThreadsOf(options, node.ranks);
+  workers.on_failing = options.on_failing;
   if (options.on_progress) {
     workers.worker.progress = [report = options.on_progress](int64_t done, int64_t total) {
       report("loading weights", done, total);

@@ -159,6 +159,7 @@ void WorkerGroup::Fail(absl::Status status) {
     failure_ = status;
     for (const auto& comm : comms_) comms.push_back(comm.get());
   }
+  if (options_.on_failing) options_.on_failing(status);
   for (Communicator* comm : comms) comm->Abort(status);
   results_.Close();
   if (options_.on_failure) options_.on_failure(status);

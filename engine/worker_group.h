@@ -25,7 +25,10 @@ struct WorkerGroupOptions {
   bool watch_all = false;  // the watchdog also waits for other processes' ranks (Ended)
   // A rank of this process has ended a step. Called on its thread. May be empty.
   std::function<void(int rank, int64_t step)> on_ended;
-  // The group has failed. Called once, by whichever thread has found out. May be empty.
+  // The group has failed, and nothing has been aborted yet. Called once, by whichever thread has found out.
+  // May be empty.
+  std::function<void(const absl::Status&)> on_failing;
+  // The same when communicators are aborted. Called once, by whichever thread has found out. May be empty.
   std::function<void(const absl::Status&)> on_failure;
 };
 

@@ -60,6 +60,15 @@ FlagValue SwapBytesValue(int64_t& target) {
   return {value.set, [&target] { return target < 0 ? "from free memory" : FormatBytes(target); }};
 }
 
+// `value`, which is shown as `name` while it is empty.
+FlagValue NamedDefault(FlagValue value, const std::string& name) {
+  auto show = [show = value.show, name] {
+    std::string text = show();
+    return text.empty() ? name : text;
+  };
+  return {value.set, show};
+}
+
 }  // namespace
 
 std::string Flag::Option() const { return absl::StrCat("--", name); }
@@ -193,6 +202,15 @@ std::vector<Flag> MakeFlags(ServerOptions& o) {
        DurationValue(o.drain_delay, seconds(0)), Nodes::kLeader},
       {"drain-timeout", "DURATION", "How long a drain waits for live requests.",
        DurationValue(o.drain_timeout, seconds(0)), Nodes::kLeader},
+
+      {"profile-steps", "N", "The first steps after warm-up become a timeline; 0: none.",
+       IntValue(o.profile_steps, 0, FlightRecorder::kSteps), Nodes::kLeader, "Observability"},
+      {"profile-file", "FILE", "Where it is written, for ui.perfetto.dev.", TextValue(o.profile_file),
+       Nodes::kLeader},
+      {"flight-dump", "FILE", "Where SIGUSR1 or a failure leaves the last steps and requests.",
+       NamedDefault(TextValue(o.flight_dump), "among temporary files"), Nodes::kLeader},
+      {"termination-log", "FILE", "Where a failing engine leaves its record, in 4096 bytes.",
+       TextValue(o.termination_log)},
 
       {"dry-run", "", "Print the memory plan and exit.", SwitchValue(o.dry_run), Nodes::kAll, "Other"},
   };

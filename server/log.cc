@@ -85,6 +85,12 @@ LogLine& LogLine::With(std::string_view key, Duration value) {
   return *this;
 }
 
+LogLine& LogLine::WithJson(std::string_view key, std::string_view json) {
+  Key(key);
+  text_.append(json);
+  return *this;
+}
+
 std::string LogLine::Finish() && {
   text_ += "}\n";
   return std::move(text_);

@@ -27,6 +27,8 @@ class LogLine {
   LogLine& With(std::string_view key, bool value);
   // In seconds.
   LogLine& With(std::string_view key, Duration value);
+  // A value of any shape, as JSON.
+  LogLine& WithJson(std::string_view key, std::string_view json);
 
   // The line, its newline included.
   std::string Finish() &&;

@@ -34,6 +34,10 @@ struct ServerOptions {
   Duration max_connection_age = std::chrono::minutes(10);
   Duration drain_delay{0};
   Duration drain_timeout = std::chrono::seconds(30);
+  std::string termination_log;  // a file; empty: none
+  std::string flight_dump;      // a file; empty: one among the temporary files
+  int profile_steps = 0;        // 0: no profile
+  std::string profile_file = "yoio-profile.json.gz";
   bool dry_run = false;
 };
 

@@ -126,7 +126,8 @@ void Leave(int code, LogLine&& line, const Logger& log) {
   _exit(code);
 }
 
-void RunWatched(const std::function<void()>& work, const std::function<void()>& on_signal) {
+void RunWatched(const std::function<void()>& work, const std::function<void()>& on_signal,
+                const std::function<void()>& on_look) {
   std::atomic<bool> done{false};
   std::thread worker([&] {
     work();
@@ -134,6 +135,7 @@ void RunWatched(const std::function<void()>& work, const std::function<void()>& 
   });
   while (!done) {
     if (PollShutdownSignal()) on_signal();
+    on_look();
   }
   worker.join();
 }

@@ -43,8 +43,11 @@ EngineOptions WithStartUpLog(EngineOptions options, const Logger& log);
 // Ends at once: another thread may be busy or stuck, so nothing is torn down.
 [[noreturn]] void Leave(int code, LogLine&& line, const Logger& log);
 
-// Runs `work` on a thread of its own, and meanwhile calls `on_signal` at each signal.
-void RunWatched(const std::function<void()>& work, const std::function<void()>& on_signal);
+// Runs `work` on a thread of its own, and meanwhile calls `on_signal` at each signal that asks for the end,
+// and `on_look` every 20 ms.
+void RunWatched(
+    const std::function<void()>& work, const std::function<void()>& on_signal,
+    const std::function<void()>& on_look = [] {});
 
 }  // namespace yoio
 

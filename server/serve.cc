@@ -1,17 +1,23 @@
 #include "server/serve.h"
 
+#include <atomic>
 #include <cstdio>
 #include <optional>
 #include <string>
+#include <thread>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "base/bounded_queue.h"
 #include "base/status.h"
-#include "server/admin.h"
+#include "server/admin/admin_server.h"
 #include "server/auth.h"
 #include "server/drain.h"
+#include "server/failure_report.h"
+#include "server/flight_dump.h"
 #include "server/follower_server.h"
 #include "server/memory_report.h"
+#include "server/profile_file.h"
 #include "server/server.h"
 #include "server/shutdown_signal.h"
 #include "server/tls.h"
@@ -22,6 +28,7 @@ namespace yoio {
 namespace {
 
 constexpr Duration kFailedGrace = std::chrono::milliseconds(500);
+constexpr Duration kFailedTime = std::chrono::seconds(1);
 
 // The listeners that are open while the engine loads; either may be null. They outlive the engine.
 struct EarlyListeners {
@@ -98,11 +105,29 @@ void PrintReadyLine(const Doors& doors, const HealthServer* health, const Served
   std::fflush(stdout);
 }
 
+// What an engine leaves behind for those who look into what it did.
+struct Traces {
+  const Engine& engine;
+  const std::string& flight_dump;
+  FailureReport& failure_report;
+  const Logger& log;
+
+  void DumpIfAsked() const {
+    if (TakeDumpSignal()) WriteFlightDump(engine, flight_dump, "SIGUSR1", log);
+  }
+  // The same again costs nothing where the engine itself has reported its failure.
+  void LeaveOfFailure() const {
+    failure_report.Write(engine.health());
+    WriteFlightDump(engine, flight_dump, "engine failed", log);
+  }
+};
+
 // Returns when a drain is asked for (true) or the engine has failed (false).
-bool WaitForDrain(const Engine& engine, const DrainSwitch& drain_switch, const CallCounters& counters,
+bool WaitForDrain(const Traces& traces, const DrainSwitch& drain_switch, const CallCounters& counters,
                   const Logger& log) {
-  while (engine.health().ok()) {
+  while (traces.engine.health().ok()) {
     const bool signalled = PollShutdownSignal();
+    traces.DumpIfAsked();
     if (!signalled && !drain_switch.asked()) continue;
     log.Write(std::move(LogLine(LogLevel::kInfo, "draining")
                             .With("asked_by", signalled ? "signal" : "Drain")
@@ -114,23 +139,33 @@ bool WaitForDrain(const Engine& engine, const DrainSwitch& drain_switch, const C
 
 // Finishes what runs. A second signal meanwhile ends the process: the first is that which began the drain, or
 // follows a Drain, as where both are part of stopping a process.
-void DrainWatched(ServingCore& core, DataServer& data, const DrainTimes& times, bool asked_by_call) {
+void DrainWatched(ServingCore& core, DataServer& data, const DrainTimes& times, bool asked_by_call,
+                  const Traces& traces) {
   bool first_to_come = asked_by_call;
   RunWatched([&] { Drain(core, data, times); },
              [&] {
                if (!std::exchange(first_to_come, false)) {
                  Leave(kExitKilled, LogLine(LogLevel::kError, "killed by a second signal"), core.log);
                }
-             });
+             },
+             [&] { traces.DumpIfAsked(); });
 }
 
-// The engine is dead: says so to those who ask, and leaves without touching it again.
-[[noreturn]] void LeaveFailed(const Engine& engine, DataServer& data, const EarlyListeners& listeners,
+// The engine is dead: says so to those who ask, writes down what is known while callers are told, and leaves
+// without waiting for anything longer than a second.
+[[noreturn]] void LeaveFailed(const Traces& traces, DataServer& data, const EarlyListeners& listeners,
                               const Logger& log) {
+  const TimePoint deadline = Clock::now() + kFailedTime;
   listeners.SetDead();
   LogLine line(LogLevel::kError, "engine failed");
-  line.With("message", std::string(engine.health().message()));
+  line.With("message", std::string(traces.engine.health().message()));
+  BoundedQueue<bool> written(1);
+  std::thread([&] {
+    traces.LeaveOfFailure();
+    written.Push(true);
+  }).detach();
   data.Shutdown(kFailedGrace);
+  written.WaitUntil(deadline);
   Leave(kExitEngineFailed, std::move(line), log);
 }
 
@@ -195,7 +230,9 @@ std::optional<int> OpenDoors(ServingCore& core, const AdminCore& admin_core, con
 
 // Serves with a loaded engine that is warm, to the end.
 int ServeEngine(Engine& engine, const ServerOptions& options, const EarlyListeners& listeners,
-                Doorkeepers& keepers, Logger& log) {
+                Doorkeepers& keepers, FailureReport& failure_report, Logger& log) {
+  const Traces traces{engine, options.flight_dump, failure_report, log};
+  const ProfileFile profile(engine.recorder(), options.profile_steps, options.profile_file, log);
   const ServerAuthenticator authenticator({.keys = keepers.keys.get(),
                                            .client_certificates = !options.tls.ca.empty(),
                                            .trust_tenant_header = options.trust_tenant_header,
@@ -206,21 +243,25 @@ int ServeEngine(Engine& engine, const ServerOptions& options, const EarlyListene
                    .log = log,
                    .authenticator = &authenticator};
   DrainSwitch drain_switch;
-  const AdminCore admin_core{
-      .serving = core, .log = log, .drain = [&](std::optional<Duration> t) { drain_switch.Ask(t); }};
+  std::atomic<bool> draining{false};
+  const AdminCore admin_core{.serving = core,
+                             .log = log,
+                             .drain = [&](std::optional<Duration> t) { drain_switch.Ask(t); },
+                             .draining = [&] { return draining.load(); }};
   Doors doors;
   if (const auto code = OpenDoors(core, admin_core, options, keepers, doors)) return *code;
   listeners.SetReady(true);
   PrintReadyLine(doors, listeners.health.get(), core.model);
 
-  const bool drain = WaitForDrain(engine, drain_switch, core.counters, log);
+  const bool drain = WaitForDrain(traces, drain_switch, core.counters, log);
+  draining = drain;
   listeners.SetReady(false);
-  if (!drain) LeaveFailed(engine, *doors.data, listeners, log);
+  if (!drain) LeaveFailed(traces, *doors.data, listeners, log);
   DrainWatched(
       core, *doors.data,
       {.delay = options.drain_delay, .timeout = drain_switch.timeout().value_or(options.drain_timeout)},
-      drain_switch.asked());
-  if (!engine.health().ok()) LeaveFailed(engine, *doors.data, listeners, log);
+      drain_switch.asked(), traces);
+  if (!engine.health().ok()) LeaveFailed(traces, *doors.data, listeners, log);
   LogCallCounts(core, log);
   return kExitDrained;
 }
@@ -240,6 +281,8 @@ int Serve(const ParsedOptions& parsed, const EngineFactory& create_engine, Logge
     listeners.health = *std::move(started);
   }
   EngineOptions engine_options = WithStartUpLog(options.engine, log);
+  FailureReport failure_report(options.termination_log, log);
+  engine_options.on_failing = [&](const absl::Status& failure) { failure_report.Write(failure); };
   if (options.followers_listen) {
     auto started = OpenToFollowers(options, keepers, log);
     if (!started.ok()) return FailToListen("--followers-listen", started.status());
@@ -265,7 +308,10 @@ int Serve(const ParsedOptions& parsed, const EngineFactory& create_engine, Logge
           std::move(LogLine(LogLevel::kError, "warm-up failed").With("message", std::string(warm.message()))),
           log);
   }
-  return ServeEngine(**engine, options, listeners, keepers, log);
+  failure_report.Arm(engine->get());
+  const int code = ServeEngine(**engine, options, listeners, keepers, failure_report, log);
+  failure_report.Disarm();
+  return code;
 }
 
 int DryRun(const ServerOptions& options, const MemoryPlanner& plan_memory, const Logger& log) {

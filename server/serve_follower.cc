@@ -6,6 +6,7 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "server/failure_report.h"
 #include "server/join_leader.h"
 #include "server/serve.h"
 #include "server/token.h"
@@ -93,9 +94,12 @@ int ServeFollower(const ParsedOptions& parsed, const FollowerRunner& run_followe
   }
   EngineOptions engine_options = WithStartUpLog(options.engine, log);
   engine_options.group_host = options.leader_address->host;
+  FailureReport failure_report(options.termination_log, log);
+  engine_options.on_failing = [&](const absl::Status& failure) { failure_report.Write(failure); };
   SignalPolicy signals(log);
   const auto on_ready = [&] {
     signals.SetReady();
+    failure_report.Arm(nullptr);
     if (health != nullptr) health->health().SetReady(true);
     PrintReadyLine(health.get(), options);
   };

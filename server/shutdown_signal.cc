@@ -12,10 +12,17 @@ constexpr long kPollNanoseconds = 20'000'000;
 
 // What a signal handler may touch is static and lock-free; the handler counts and does nothing else.
 std::atomic<int> signals_received{0};
-static_assert(std::atomic<int>::is_always_lock_free);
+std::atomic<bool> dump_asked{false};
+static_assert(std::atomic<int>::is_always_lock_free && std::atomic<bool>::is_always_lock_free);
 int signals_returned = 0;
 
-void CountSignal(int) { signals_received.fetch_add(1, std::memory_order_relaxed); }
+void CountSignal(int signal) {
+  if (signal == SIGUSR1) {
+    dump_asked.store(true, std::memory_order_relaxed);
+  } else {
+    signals_received.fetch_add(1, std::memory_order_relaxed);
+  }
+}
 
 }  // namespace
 
@@ -26,6 +33,7 @@ void CatchShutdownSignals() {
   sigemptyset(&action.sa_mask);
   sigaction(SIGTERM, &action, nullptr);
   sigaction(SIGINT, &action, nullptr);
+  sigaction(SIGUSR1, &action, nullptr);
   signal(SIGPIPE, SIG_IGN);
 }
 
@@ -36,5 +44,7 @@ bool PollShutdownSignal() {
   ++signals_returned;
   return true;
 }
+
+bool TakeDumpSignal() { return dump_asked.exchange(false, std::memory_order_relaxed); }
 
 }  // namespace yoio

@@ -63,12 +63,6 @@ def test_the_data_listener_knows_nothing_of_it(server):
     assert server.process.poll() is None
 
 
-@pytest.mark.parametrize("name", ["DumpState", "GetTraces", "Profile"])
-def test_what_is_not_there_yet_says_so(server, name):
-    error = expect_error(lambda: CALLS[name](server.admin, **OPTIONS), grpc.StatusCode.UNIMPLEMENTED)
-    assert name in error.details()
-
-
 def set_level(server, level):
     return server.admin.SetLogLevel(admin_pb2.SetLogLevelRequest(level=level), **OPTIONS).previous
 

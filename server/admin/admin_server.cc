@@ -1,4 +1,4 @@
-#include "server/admin.h"
+#include "server/admin/admin_server.h"
 
 #include <grpcpp/server.h>
 #include <grpcpp/server_builder.h>
@@ -8,6 +8,10 @@
 
 #include "absl/strings/str_cat.h"
 #include "base/status.h"
+#include "server/admin/answer_stream.h"
+#include "server/admin/profile.h"
+#include "server/admin/state.h"
+#include "server/admin/traces.h"
 #include "server/convert.h"
 #include "server/grpc_server.h"
 #include "server/status.h"
@@ -59,35 +63,28 @@ v1::LogLevel ToProto(LogLevel level) {
   return v1::LOG_LEVEL_UNSPECIFIED;
 }
 
-grpc::Status ToGrpc(const absl::Status& status) {
-  return status.ok() ? grpc::Status::OK : ToCallError(status, {}).status;
-}
-
-// A stream that ends at once.
-template <typename Response>
-class EndedStream final : public grpc::ServerWriteReactor<Response> {
- public:
-  explicit EndedStream(const absl::Status& status) { this->Finish(ToGrpc(status)); }
-  void OnDone() override { delete this; }
-};
-
 class AdminServiceImpl final : public v1::AdminService::CallbackService {
  public:
-  AdminServiceImpl(AdminCore core, std::string token) : core_(std::move(core)), token_(std::move(token)) {}
+  AdminServiceImpl(AdminCore core, std::string token, AnswerThread& answers)
+      : core_(std::move(core)), token_(std::move(token)), answers_(answers) {}
 
   grpc::ServerWriteReactor<v1::DumpStateResponse>* DumpState(CallbackServerContext* context,
-                                                             const v1::DumpStateRequest*) override {
-    return new EndedStream<v1::DumpStateResponse>(NotYet(*context, "DumpState"));
+                                                             const v1::DumpStateRequest* request) override {
+    return Answer<v1::DumpStateResponse>(
+        *context, *request, [&] { return AnswerState(core_.serving.engine, core_.draining(), *request); });
   }
 
   grpc::ServerWriteReactor<v1::GetTracesResponse>* GetTraces(CallbackServerContext* context,
-                                                             const v1::GetTracesRequest*) override {
-    return new EndedStream<v1::GetTracesResponse>(NotYet(*context, "GetTraces"));
+                                                             const v1::GetTracesRequest* request) override {
+    return Answer<v1::GetTracesResponse>(*context, *request, [&] {
+      return AnswerTraces(core_.serving.engine, core_.serving.model, *request);
+    });
   }
 
   grpc::ServerWriteReactor<v1::ProfileResponse>* Profile(CallbackServerContext* context,
-                                                         const v1::ProfileRequest*) override {
-    return new EndedStream<v1::ProfileResponse>(NotYet(*context, "Profile"));
+                                                         const v1::ProfileRequest* request) override {
+    return Answer<v1::ProfileResponse>(*context, *request,
+                                       [&] { return AnswerProfile(core_.serving.engine, *request); });
   }
 
   grpc::ServerUnaryReactor* SetLogLevel(CallbackServerContext* context, const v1::SetLogLevelRequest* request,
@@ -106,9 +103,20 @@ class AdminServiceImpl final : public v1::AdminService::CallbackService {
     return absl::UnauthenticatedError("expected the metadata authorization: Bearer TOKEN, once");
   }
 
-  absl::Status NotYet(const CallbackServerContext& context, const char* method) const {
-    YOIO_RETURN_IF_ERROR(CheckToken(context));
-    return absl::UnimplementedError(absl::StrCat(method, ": this server cannot do it"));
+  // A stream of what `make_source` returns a source of, or that ends with its error.
+  template <typename Response, typename Message, typename MakeSource>
+  grpc::ServerWriteReactor<Response>* Answer(CallbackServerContext& context, const Message& request,
+                                             const MakeSource& make_source) {
+    absl::Status checked = CheckToken(context);
+    if (checked.ok()) checked = CheckNothingUnknown(request);
+    if (!checked.ok()) return new EndedStream<Response>(checked);
+    absl::StatusOr<std::unique_ptr<AnswerSource<Response>>> source = make_source();
+    if (!source.ok()) return new EndedStream<Response>(source.status());
+    if (!answers_.Enter()) {
+      return new EndedStream<Response>(absl::ResourceExhaustedError(
+          absl::StrCat(AnswerThread::kMaxAnswers, " answers are under way: try again when one has ended")));
+    }
+    return new AnswerStream<Response>(answers_, context, core_.serving.stall_timeout, *std::move(source));
   }
 
   absl::Status RunSetLogLevel(const CallbackServerContext& context, const v1::SetLogLevelRequest& request,
@@ -141,6 +149,7 @@ class AdminServiceImpl final : public v1::AdminService::CallbackService {
 
   const AdminCore core_;
   const std::string token_;
+  AnswerThread& answers_;
 };
 
 }  // namespace
@@ -151,7 +160,8 @@ absl::StatusOr<std::unique_ptr<AdminServer>> AdminServer::Start(const AdminCore&
                                                                 const Options& options) {
   std::unique_ptr<AdminServer> admin(new AdminServer);
   admin->address_ = options.listen;
-  admin->service_ = std::make_unique<AdminServiceImpl>(core, options.token);
+  admin->answers_ = std::make_unique<AnswerThread>();
+  admin->service_ = std::make_unique<AdminServiceImpl>(core, options.token, *admin->answers_);
   grpc::ServerBuilder builder;
   builder.RegisterService(admin->service_.get());
   YOIO_ASSIGN_OR_RETURN(admin->server_,

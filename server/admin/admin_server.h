@@ -1,6 +1,6 @@
 // AdminService, on a listener of its own.
-#ifndef YOIO_SERVER_ADMIN_H_
-#define YOIO_SERVER_ADMIN_H_
+#ifndef YOIO_SERVER_ADMIN_ADMIN_SERVER_H_
+#define YOIO_SERVER_ADMIN_ADMIN_SERVER_H_
 
 #include <functional>
 #include <memory>
@@ -21,6 +21,8 @@ class Service;
 
 namespace yoio {
 
+class AnswerThread;
+
 // What operators can do to this process.
 struct AdminCore {
   const ServingCore& serving;
@@ -28,6 +30,8 @@ struct AdminCore {
   // Starts a drain that waits so long for what runs; nullopt: as long as SIGTERM's. Called by any thread,
   // perhaps more than once; never blocks.
   std::function<void(std::optional<Duration> timeout)> drain;
+  // Whether a drain has begun, whoever asked for it. Called by any thread; never blocks.
+  std::function<bool()> draining;
 };
 
 // Serves AdminService from Start to destruction. Every call needs the token.
@@ -48,10 +52,11 @@ class AdminServer {
  private:
   AdminServer();
   Address address_;
+  std::unique_ptr<AnswerThread> answers_;  // outlives the calls
   std::unique_ptr<grpc::Service> service_;
   std::unique_ptr<grpc::Server> server_;
 };
 
 }  // namespace yoio
 
-#endif  // YOIO_SERVER_ADMIN_H_
+#endif  // YOIO_SERVER_ADMIN_ADMIN_SERVER_H_
