@@ -105,7 +105,7 @@ std::string TimeScale::Stack(const std::vector<Segment>& segments, bool padded) 
     out += Painted(Repeated(segment.glyph, end - column), segment.color, terminal_);
     column = end;
   }
-  if (column == 0 && !segments.empty()) {
+  if (column == 0 && seconds > 0) {
     const auto shorter = [](const Segment& a, const Segment& b) { return a.seconds < b.seconds; };
     const Segment& longest = *std::max_element(segments.begin(), segments.end(), shorter);
     out = Painted(longest.glyph, longest.color, terminal_);

@@ -34,7 +34,8 @@ class TimeScale {
   // Likewise in a lighter shade, for what is known to be so long, but not when it was.
   std::string Shade(double begin, double end, Color color) const;
   // From 0 on, segment after segment, each as long as the rounding of its ends makes it; those that are
-  // rounded away are not shown. At least one column, that of the longest. `padded` fills the columns up.
+  // rounded away are not shown. At least one column, that of the longest, unless all are 0. `padded` fills
+  // the columns up.
   std::string Stack(const std::vector<Segment>& segments, bool padded = false) const;
 
  private:

@@ -247,15 +247,15 @@ class GenerateCommand : public Command {
     const Terminal terminal = TerminalOf(STDERR_FILENO, ascii_);
     const std::vector<v1::RequestTrace> known = AskAdmin(record, channel);
     if (!known.empty()) {
-      *trace.mutable_arrival() = known.back().arrival();
-      *trace.mutable_steps() = known.back().steps();
+      *trace.mutable_arrival() = known.front().arrival();
+      *trace.mutable_steps() = known.front().steps();
     }
     std::fputs(RequestPicture(trace, terminal).c_str(), stderr);
     const std::string steps = SlowestSteps(trace, kSlowestSteps, terminal);
     if (!steps.empty()) std::fprintf(stderr, "\n%s", steps.c_str());
   }
 
-  // The traces of the request, the last one its own. Empty when there is nobody to ask, or no answer, which
+  // The traces of the request, the first one its own. Empty when there is nobody to ask, or no answer, which
   // has been reported: the request itself has its outcome already.
   std::vector<v1::RequestTrace> AskAdmin(const RequestRecord& record, const ChannelOptions& data) const {
     if (admin_server_.empty() || record.request_id.empty()) return {};

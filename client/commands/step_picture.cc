@@ -121,8 +121,8 @@ std::string StepBlock(const v1::RequestTrace& trace, const v1::StepTrace& step, 
   const v1::Timing& timing = trace.timing();
   const bool ended_gap = timing.has_longest_gap_step() && timing.longest_gap_step() == step.step();
   std::string out =
-      absl::StrCat("step ", Grouped(step.step()), ": ", Readable(Seconds(step.duration())), ", from ",
-                   Readable(SecondsBetween(trace.arrival(), step.start())), " after arrival on",
+      absl::StrCat("step ", Grouped(step.step()), ": ", Readable(Seconds(step.duration())), ", ",
+                   Readable(SecondsBetween(trace.arrival(), step.start())), " after arrival",
                    ended_gap ? Painted("  <- ended the longest gap", Color::kRed, terminal) : "", "\n");
   absl::StrAppend(&out, "  ", Grouped(step.batch_tokens()), " tokens, ", Grouped(step.prompt_tokens()),
                   " of prompts, ", Grouped(step.tokens()), " its own; ", Grouped(step.waiting()),
