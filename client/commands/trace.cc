@@ -5,6 +5,7 @@
 #include <string>
 #include <vector>
 
+#include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "client/commands/command.h"
 #include "client/commands/report.h"
@@ -12,6 +13,7 @@
 #include "client/commands/seconds.h"
 #include "client/commands/step_picture.h"
 #include "client/commands/terminal.h"
+#include "client/commands/timeline.h"
 #include "client/commands/traces.h"
 
 namespace yoio {
@@ -33,10 +35,12 @@ class TraceCommand : public Command {
     CLI::Option* id = app.add_option("id", request_id_, "The request of this id")->type_name("ID");
     CLI::Option* slowest = AddCountOption("--slowest", slowest_, "This many, the longest first", kSelection);
     CLI::Option* since = AddTimeOption("--since", since_, "Those that ended within this", kSelection);
-    CLI::Option* timeline =
-        app.add_option("--timeline", timeline_, "Instead write what every rank does from now on to this file")
-            ->type_name("FILE")
-            ->group(kTimeline);
+    CLI::Option* timeline = app.add_option("--timeline", timeline_,
+                                           "Instead write what every rank does from now on to this file: a "
+                                           "picture if it ends in .svg, else a "
+                                           "gzip-compressed Chrome trace")
+                                ->type_name("FILE")
+                                ->group(kTimeline);
     AddTimeOption("--duration", duration_, "How long; else 5s", kTimeline)->needs(timeline);
     AddCountOption("--max-steps", max_steps_, "End it after so many steps", kTimeline)->needs(timeline);
     app.add_flag("--steps", steps_, "Draw the slowest steps of each request too");
@@ -128,11 +132,19 @@ class TraceCommand : public Command {
     if (max_steps_) request.set_steps(*max_steps_);
     const absl::StatusOr<std::string> profile = client.Profile(request, Options());
     if (!profile.ok()) return Report(profile.status());
-    if (!(std::ofstream(timeline_, std::ios::binary) << *profile).flush()) {
+    const bool draw = absl::EndsWith(timeline_, ".svg");
+    const absl::StatusOr<std::string> content = draw ? TimelineSvg(*profile) : profile;
+    if (!content.ok()) {
+      PrintError(absl::StrCat("the profile cannot be drawn: ", content.status().message()),
+                 "Name a file that does not end in .svg, which gets it as it came.");
+      return kFailed;
+    }
+    if (!(std::ofstream(timeline_, std::ios::binary) << *content).flush()) {
       PrintError(absl::StrCat(timeline_, " cannot be written"), "Name another file by --timeline.");
       return kUsage;
     }
-    PrintNow(absl::StrCat("wrote ", timeline_, ": open it at https://ui.perfetto.dev or chrome://tracing\n"));
+    PrintNow(absl::StrCat("wrote ", timeline_, ": open it ",
+                          draw ? "with a browser" : "at https://ui.perfetto.dev or chrome://tracing", "\n"));
     return kDone;
   }
 
