@@ -78,9 +78,10 @@ struct EngineOptions {
   // Told why somebody who knocked at the doorway was turned away, when that is no reason for the engine to
   // end: a second follower of one node, say. Called by a thread of the engine. May be empty.
   std::function<void(const absl::Status& reason)> on_refusal;
-  // Told what has failed, before anything is aborted for it: ranks are still where they were. Called at most
-  // once, by a thread of the engine; what it takes, callers wait longer for the end. May be empty.
-  std::function<void(const absl::Status& failure)> on_failing;
+  // Told what has failed, and what all ranks are doing (of a follower: its own), before anything is aborted
+  // for it. Called at most once, by a thread of the engine; what it takes, callers wait longer for the end.
+  // May be empty.
+  std::function<void(const absl::Status& failure, const std::vector<RankState>& ranks)> on_failing;
   bool check_index = false;  // all ranks compare their indexes in every step, at some cost: for tests
 };
 
@@ -184,7 +185,8 @@ struct EngineState {
   std::vector<RequestState> requests;  // the oldest first
 };
 
-// What a part of start-up took, by name: "weights", "cache", "record", "warm_up".
+// What a part of start-up took, by name: "followers" and "connect", until those of other nodes had come and
+// all ranks had met; "weights", "cache", "record" (on a GPU), "warm_up".
 struct LoadTime {
   std::string phase;
   TimePoint begin{}, end{};

@@ -34,8 +34,9 @@ EngineImpl::EngineImpl(EngineParts parts)
       scheduler_(parts_.scheduler),
       gate_(parts_.options.max_queued_requests, parts_.options.max_queued_tokens),
       text_pool_(parts_.options.text_threads, TextQueue(parts_.options)),
+      notes_(parts_.options.tensor_parallel_size),
       loop_(parts_.options, parts_.depth, parts_.token_gap, *parts_.leader, scheduler_, mailbox_, gate_,
-            registry_) {
+            registry_, notes_) {
   // An engine that has nothing to do learns of it too.
   parts_.leader->OnFailure([this](const absl::Status& reason) { mailbox_.Post(FailureCommand{reason}); });
 }
@@ -174,11 +175,25 @@ absl::Status EngineImpl::RunText(std::function<void()> work) {
 
 Load EngineImpl::load() const {
   Load load = loop_.load();
+  load.scheduler_seconds_p99 = notes_.scheduler_seconds_p99();
   const QueueGate::Counts counts = gate_.counts();
   load.running = counts.live - counts.waiting;
   load.waiting = counts.waiting;
   load.waiting_tokens = counts.waiting_tokens;
   return load;
+}
+
+absl::StatusOr<EngineState> EngineImpl::DumpState(int32_t max_requests, TimePoint deadline) {
+  const auto answer = std::make_shared<Answer<EngineState>>();
+  mailbox_.Post(DumpCommand{max_requests, answer});
+  std::optional<EngineState> state = answer->WaitUntil(deadline);
+  if (!state.has_value()) {
+    return absl::DeadlineExceededError("the engine thread has not answered: a step is long, or hangs");
+  }
+  state->load = load();
+  state->draining = registry_.closed();
+  state->ranks = ranks();
+  return *std::move(state);
 }
 
 absl::Status EngineImpl::Drain(TimePoint deadline) {

@@ -16,6 +16,7 @@
 #include "engine/registry.h"
 #include "engine/scheduler.h"
 #include "engine/step_loop.h"
+#include "engine/step_notes.h"
 #include "engine/text_pool.h"
 #include "engine/tokenizer/tokenizer.h"
 
@@ -52,6 +53,9 @@ class EngineImpl : public Engine {
   const Limits& limits() const override { return parts_.limits; }
   const MemoryPlan& memory() const override { return parts_.memory; }
   Load load() const override;
+  EngineStats stats() const override { return notes_.stats(); }
+  FlightRecorder* recorder() const override { return &notes_.recorder(); }
+  absl::StatusOr<EngineState> DumpState(int32_t max_requests, TimePoint deadline) override;
   absl::Status health() const override { return loop_.health(); }
   absl::Status Drain(TimePoint deadline) override;
 
@@ -73,6 +77,7 @@ class EngineImpl : public Engine {
   QueueGate gate_;
   Mailbox mailbox_;
   TextPool text_pool_;
+  mutable StepNotes notes_;  // the engine thread and the ranks write there
   StepLoop loop_;
 };
 

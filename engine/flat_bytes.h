@@ -1,13 +1,15 @@
 // Plain structs as bytes and back, for what travels between the processes of one engine.
 //
 // The layout: 32-bit words, little-endian. A number of 64 bits is two words, the low one first; a float or
-// double is its bits; a bool is 0 or 1; an enum is its number; a vector is its length, then its elements; a
-// string is its length in bytes, then these, filled up to a whole word with zeros; a struct is its fields, in
-// the order of its ForEachField(archive, value), which calls archive(field, ...) and stands in namespace
-// yoio. Equal values give equal bytes.
+// double is its bits; a bool is 0 or 1; an enum is its number; a duration is its nanoseconds, 64 bits; a
+// vector is its length, then its elements; an array is its elements alone; a string is its length in bytes,
+// then these, filled up to a whole word with zeros; a struct is its fields, in the order of its
+// ForEachField(archive, value), which calls archive(field, ...) and stands in namespace yoio. Equal values
+// give equal bytes.
 #ifndef YOIO_ENGINE_FLAT_BYTES_H_
 #define YOIO_ENGINE_FLAT_BYTES_H_
 
+#include <array>
 #include <bit>
 #include <concepts>
 #include <cstddef>
@@ -20,6 +22,7 @@
 
 #include "absl/status/status.h"
 #include "absl/strings/str_cat.h"
+#include "base/clock.h"
 
 namespace yoio {
 
@@ -50,6 +53,7 @@ class FlatWriter {
   }
   void Write(int64_t value) { Write(static_cast<uint64_t>(value)); }
   void Write(double value) { Write(std::bit_cast<uint64_t>(value)); }
+  void Write(Duration value) { Write(int64_t{std::chrono::nanoseconds(value).count()}); }
   void Write(const std::string& text) {
     Write(static_cast<uint32_t>(text.size()));
     bytes_.append(text);
@@ -58,6 +62,10 @@ class FlatWriter {
   template <typename T>
   void Write(const std::vector<T>& values) {
     Write(static_cast<uint32_t>(values.size()));
+    for (const T& value : values) Write(value);
+  }
+  template <typename T, size_t kSize>
+  void Write(const std::array<T, kSize>& values) {
     for (const T& value : values) Write(value);
   }
   template <typename T>
@@ -133,6 +141,11 @@ class FlatReader {
     Read(bits);
     value = std::bit_cast<double>(bits);
   }
+  void Read(Duration& value) {
+    int64_t nanoseconds;
+    Read(nanoseconds);
+    value = std::chrono::nanoseconds(nanoseconds);
+  }
   void Read(std::string& text) {
     uint32_t size;
     Read(size);
@@ -153,6 +166,10 @@ class FlatReader {
     Read(size);
     if (size > (bytes_.size() - at_) / 4) Fail("a length beyond the end");
     for (uint32_t i = 0; i < size && !failed_; ++i) Read(values.emplace_back());
+  }
+  template <typename T, size_t kSize>
+  void Read(std::array<T, kSize>& values) {
+    for (T& value : values) Read(value);
   }
   // Any number: whether it names a value is for the caller to check.
   template <typename T>

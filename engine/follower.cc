@@ -116,7 +116,9 @@ absl::StatusOr<WorkerGroupOptions> Follower::Workers(const Welcome& welcome) {
   workers.group.kind = welcome.communicator;
   workers.group.ticket = welcome.ticket;
   workers.step_timeout = std::chrono::nanoseconds(welcome.step_timeout_ns);
-  workers.on_ended = [this](int rank, int64_t step) { pipe_->Send(SerializeMessage(Ended{rank, step})); };
+  workers.on_ended = [this](int rank, int64_t step, const StepTimes& times) {
+    pipe_->Send(SerializeMessage(Ended{rank, step, times}));
+  };
   workers.on_failure = [this](const absl::Status& failure) { pipe_->Break(Final(failure)); };
   return workers;
 }

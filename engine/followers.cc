@@ -240,7 +240,7 @@ absl::Status Followers::Handle(Link& link, const GroupMessage& message) {
   if (ended == nullptr || events == nullptr || ended->rank / ranks != link.hello.node_rank) {
     return absl::InvalidArgumentError("a message that no follower sends here");
   }
-  events->on_ended(ended->rank, ended->step);
+  events->on_ended(*ended);
   return absl::OkStatus();
 }
 

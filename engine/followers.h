@@ -42,7 +42,7 @@ class Followers {
   absl::StatusOr<std::vector<Hello>> Gather(TimePoint deadline);
 
   struct Events {
-    std::function<void(int rank, int64_t step)> on_ended;
+    std::function<void(const Ended&)> on_ended;
     std::function<void(absl::Status)> on_failure;  // once
   };
   // Tells each what `welcome` says, and which ranks are its own. `events` are called on threads of this

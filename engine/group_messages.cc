@@ -9,7 +9,7 @@
 namespace yoio {
 namespace {
 
-constexpr uint32_t kVersion = 0x59470002;  // 'YG', then the version: raise it with every change of a field
+constexpr uint32_t kVersion = 0x59470003;  // 'YG', then the version: raise it with every change of a field
 
 }  // namespace
 
@@ -40,9 +40,14 @@ void ForEachField(Archive& archive, T& welcome) {
 template <typename Archive, Is<Loaded> T>
 void ForEachField(Archive&, T&) {}
 
+template <typename Archive, Is<StepTimes> T>
+void ForEachField(Archive& archive, T& times) {
+  archive(times.total, times.phases, times.comm_wait, times.recorded);
+}
+
 template <typename Archive, Is<Ended> T>
 void ForEachField(Archive& archive, T& ended) {
-  archive(ended.rank, ended.step);
+  archive(ended.rank, ended.step, ended.times);
 }
 
 template <typename Archive, Is<Bye> T>
@@ -87,7 +92,12 @@ absl::Status Check(const Welcome& welcome) {
 
 absl::Status Check(const Ended& ended) {
   YOIO_RETURN_IF_ERROR(CheckLeast("rank", ended.rank, 0));
-  return CheckLeast("step", ended.step, 0);
+  YOIO_RETURN_IF_ERROR(CheckLeast("step", ended.step, 0));
+  for (const Duration phase : ended.times.phases) {
+    YOIO_RETURN_IF_ERROR(CheckLeast("time of a phase", phase.count(), 0));
+  }
+  YOIO_RETURN_IF_ERROR(CheckLeast("total", ended.times.total.count(), 0));
+  return CheckLeast("comm_wait", ended.times.comm_wait.count(), 0);
 }
 
 template <typename T>

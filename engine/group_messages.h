@@ -5,7 +5,7 @@
 //                    <-           Welcome   your ranks, how large everything is, where the ranks meet
 //     Loaded         ->                     my ranks are up
 //                    <-           StepPlan  one for each step
-//     Ended          ->                     a rank of mine has ended a step
+//     Ended          ->                     a rank of mine has ended a step, and where its time went
 //                    <-           Bye       no more steps will come
 //
 // Whoever cannot go on breaks the pipe with the reason: a refusal is no message of its own.
@@ -23,6 +23,7 @@
 #include "engine/engine.h"
 #include "engine/memory_plan.h"
 #include "engine/step_plan.h"
+#include "engine/step_times.h"
 #include "kernels/backend.h"
 
 namespace yoio {
@@ -58,6 +59,7 @@ struct Loaded {};
 struct Ended {
   int32_t rank = 0;
   int64_t step = 0;
+  StepTimes times;
 };
 
 struct Bye {};

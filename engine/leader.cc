@@ -21,11 +21,13 @@ Duration StepTimeout(const EngineOptions& options, const Node& node) {
 
 }  // namespace
 
-absl::StatusOr<std::unique_ptr<Leader>> Leader::Create(const EngineOptions& options, const Node& node) {
+absl::StatusOr<std::unique_ptr<Leader>> Leader::Create(const EngineOptions& options, const Node& node,
+                                                       StepTimesListener on_step_times) {
   YOIO_RETURN_IF_ERROR(node.checkpoint.status());
   YOIO_ASSIGN_OR_RETURN(const CommunicatorKind kind, ChooseCommunicator(options, node.devices.kind()));
   const TimePoint deadline = Clock::now() + options.load_timeout;
   auto leader = std::unique_ptr<Leader>(new Leader());
+  leader->on_step_times_ = std::move(on_step_times);
   YOIO_RETURN_IF_ERROR(leader->Gather(options, node, deadline));
   YOIO_RETURN_IF_ERROR(leader->Start(options, node, kind, deadline));
   return leader;
@@ -40,7 +42,9 @@ absl::Status Leader::Gather(const EngineOptions& options, const Node& node, Time
   }
   followers_ = std::make_unique<Followers>(FollowersOptions{
       .doorway = options.doorway, .leader = HelloOf(options, node), .on_refusal = options.on_refusal});
+  const TimePoint begin = Clock::now();
   YOIO_ASSIGN_OR_RETURN(const std::vector<Hello> hellos, followers_->Gather(deadline));
+  gather_times_.push_back({"followers", begin, Clock::now()});
   DeviceMemory all = node.memory;
   for (const Hello& hello : hellos) {
     all.available.insert(all.available.end(), hello.available_bytes.begin(), hello.available_bytes.end());
@@ -67,6 +71,7 @@ absl::Status Leader::Start(const EngineOptions& options, const Node& node, Commu
   step_timeout_ = StepTimeout(options, node);
   workers.step_timeout = step_timeout_;
   workers.watch_all = true;
+  workers.on_ended = on_step_times_;
   workers.on_failure = [this](const absl::Status& failure) { Spread(failure); };
   workers_ = std::make_unique<WorkerGroup>(workers);
   if (followers_ == nullptr) return workers_->Start(deadline);
@@ -80,12 +85,24 @@ absl::Status Leader::Start(const EngineOptions& options, const Node& node, Commu
                        .max_model_len = sizing_.max_model_len,
                        .limits = sizing_.limits,
                        .cache = sizing_.cache},
-                      {.on_ended = [this](int rank, int64_t step) { workers_->Ended(rank, step); },
+                      {.on_ended = [this](const Ended& ended) { Note(ended); },
                        .on_failure = [this](absl::Status failure) { workers_->Fail(std::move(failure)); }});
   YOIO_RETURN_IF_ERROR(workers_->Start(deadline));
   const absl::Status loaded = followers_->AwaitLoaded(deadline);
   if (!loaded.ok()) workers_->Fail(loaded);
   return workers_->failure();
+}
+
+void Leader::Note(const Ended& ended) {
+  if (on_step_times_) on_step_times_(ended.rank, ended.step, ended.times);
+  workers_->Ended(ended.rank, ended.step);
+}
+
+std::vector<LoadTime> Leader::load_times() const {
+  std::vector<LoadTime> times = gather_times_;
+  const std::vector<LoadTime> own = workers_->load_times();
+  times.insert(times.end(), own.begin(), own.end());
+  return times;
 }
 
 Leader::~Leader() {

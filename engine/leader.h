@@ -4,6 +4,7 @@
 
 #include <functional>
 #include <memory>
+#include <vector>
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
@@ -21,9 +22,14 @@ namespace yoio {
 // Submit and Wait belong to the engine thread.
 class Leader {
  public:
+  // Told that a rank of the engine, of whichever node, has ended a step: on a thread of the leader, for rank
+  // 0 before Wait returns the step's result, for the others at about that time.
+  using StepTimesListener = std::function<void(int rank, int64_t step, const StepTimes& times)>;
+
   // Blocks until all followers have come and every rank of the engine has loaded. `node` outlives the leader;
-  // its weights are needed only during the call. Errors as Engine::Create's.
-  static absl::StatusOr<std::unique_ptr<Leader>> Create(const EngineOptions& options, const Node& node);
+  // its weights are needed only during the call. `on_step_times` may be empty. Errors as Engine::Create's.
+  static absl::StatusOr<std::unique_ptr<Leader>> Create(const EngineOptions& options, const Node& node,
+                                                        StepTimesListener on_step_times = {});
   // Says Bye to the followers and lets steps under way finish. As long as a rank of this process is stuck it
   // blocks: an engine that has failed is left by the end of the process.
   ~Leader();
@@ -32,6 +38,11 @@ class Leader {
   Duration step_timeout() const { return step_timeout_; }
   // What one block takes to the host's memory and back, as measured at the start; 0 without room there.
   double seconds_per_swapped_block() const { return workers_->seconds_per_swapped_block(); }
+  // What Create has spent its time on, as rank 0 saw it, in order.
+  std::vector<LoadTime> load_times() const;
+  // All ranks of the engine, in order; of those of other nodes only what they have ended. Any thread, also
+  // when ranks hang: waits for none.
+  std::vector<RankState> ranks() const { return workers_->ranks(); }
 
   // Never blocks. At most `sizing().limits.depth` plans may be submitted and not yet waited for.
   void Submit(StepPlan plan);
@@ -50,9 +61,12 @@ class Leader {
   absl::Status Gather(const EngineOptions& options, const Node& node, TimePoint deadline);
   absl::Status Start(const EngineOptions& options, const Node& node, CommunicatorKind kind,
                      TimePoint deadline);
+  void Note(const Ended& ended);
 
   Sizing sizing_;
   Duration step_timeout_{0};
+  StepTimesListener on_step_times_;
+  std::vector<LoadTime> gather_times_;
   Mutex mutex_;
   Listener listener_ ABSL_GUARDED_BY(mutex_);
   // The followers' threads speak to the workers, and the workers' to the followers: the latter are stopped

@@ -1,10 +1,22 @@
 #include "engine/live_request.h"
 
 #include <algorithm>
+#include <numeric>
+
+#include "absl/container/flat_hash_set.h"
 
 namespace yoio {
-
 namespace {
+
+// Those of all choices, each once: choices share what is their prompt's.
+int32_t BlocksOf(const LiveRequest& live) {
+  if (live.choices.size() == 1) return static_cast<int32_t>(live.choices[0].blocks.size());
+  absl::flat_hash_set<int32_t> ids;
+  for (const Sequence& choice : live.choices) {
+    for (const Block& block : choice.blocks) ids.insert(block.id());
+  }
+  return static_cast<int32_t>(ids.size());
+}
 
 Timing TimingOf(const LiveRequest& live, TimePoint now) {
   Timing timing;
@@ -23,10 +35,10 @@ Timing TimingOf(const LiveRequest& live, TimePoint now) {
   timing.preemptions = live.preemptions;
   timing.recomputed_tokens = live.recomputed_tokens;
   if (live.first_scheduled == TimePoint{}) {
-    timing.queue = now - live.accepted;
+    timing.queue = now - live.tokenized;
     return timing;
   }
-  timing.queue = live.first_scheduled - live.accepted;
+  timing.queue = live.first_scheduled - live.tokenized;
   timing.prefill_chunks = live.prefill_chunks;
   timing.decode_steps = live.decode_steps;
   if (live.first_token == TimePoint{}) {
@@ -44,6 +56,15 @@ Timing TimingOf(const LiveRequest& live, TimePoint now) {
 }
 
 }  // namespace
+
+int32_t LiveRequest::completion_tokens() const {
+  return std::accumulate(tokens_of_choice.begin(), tokens_of_choice.end(), 0);
+}
+
+Phase LiveRequest::PhaseAt(int32_t position) const {
+  if (position >= 0) return Phase::kQueued;
+  return first_token == TimePoint{} ? Phase::kPrefill : Phase::kDecode;
+}
 
 void SetTimes(LiveRequest& live, Duration max_request_time) {
   Request& request = live.request;
@@ -79,8 +100,23 @@ SummaryEvent SummaryOf(const LiveRequest& live, TimePoint now) {
   SummaryEvent summary;
   summary.usage.prompt_tokens = static_cast<int32_t>(live.prompt.size());
   summary.usage.cached_tokens = live.cached_tokens;
+  summary.usage.completion_tokens = live.completion_tokens();
   summary.timing = TimingOf(live, now);
   return summary;
+}
+
+RequestState StateOf(const LiveRequest& live, int32_t position, TimePoint now) {
+  const int32_t done = live.choices.empty() ? 0 : live.choices[0].planned_tokens;
+  return {.id = live.request.id,
+          .tenant = live.request.tenant,
+          .age = now - live.request.arrival,
+          .phase = live.PhaseAt(position),
+          .queue_position = position + 1,
+          .prompt_tokens = live.prompt_tokens(),
+          .prompt_tokens_done = std::min(done, live.prompt_tokens()),
+          .completion_tokens = live.completion_tokens(),
+          .blocks = BlocksOf(live),
+          .unread_bytes = static_cast<int64_t>(live.outbox->bytes())};
 }
 
 }  // namespace yoio

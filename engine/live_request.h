@@ -7,7 +7,9 @@
 #include <vector>
 
 #include "absl/status/status.h"
+#include "engine/engine.h"
 #include "engine/event.h"
+#include "engine/flight_recorder.h"
 #include "engine/queue_gate.h"
 #include "engine/request.h"
 #include "engine/responder.h"
@@ -22,6 +24,7 @@ struct LiveRequest : SequenceGroup {
   std::shared_ptr<Outbox> outbox;
   std::shared_ptr<Responder> responder;  // from the moment it is queued
   QueueGate::Place place;
+  RequestNumber number = 0;  // once it is queued
 
   std::vector<bool> choice_open;  // [n]
   int32_t open_choices = 0;
@@ -32,7 +35,6 @@ struct LiveRequest : SequenceGroup {
   TimePoint next_look = TimePoint::max();  // when the engine looks at it though nothing has happened
   TimePoint tokenizing{};                  // since when; the arrival when the prompt came as ids
   TimePoint tokenized{};
-  TimePoint accepted{};
   TimePoint first_token{};
   TimePoint last_token{};
   TimePoint last_event{};  // when the caller last heard of it
@@ -41,6 +43,12 @@ struct LiveRequest : SequenceGroup {
   std::vector<int32_t> tokens_of_choice;  // [n]
   int32_t queue_length_on_arrival = 0;
   int32_t queue_position_on_arrival = 0;
+  int64_t noted_step = -1;  // the last step it was in, and its place among the members of that
+  size_t noted_member = 0;
+
+  int32_t completion_tokens() const;
+  // `position` is its place in the queue, -1 when it does not wait.
+  Phase PhaseAt(int32_t position) const;
 };
 
 // Fills in when the request has to end: at its deadline or after `max_request_time`, whichever is first, or
@@ -51,8 +59,11 @@ void SetTimes(LiveRequest& live, Duration max_request_time);
 // the first token until that has come, and for the next one from then on.
 void UpdateDue(LiveRequest& live);
 
-// Usage and timing as of `now`; the responder counts the completion tokens.
+// Usage and timing as of `now`; the responder counts the completion tokens that the caller gets.
 SummaryEvent SummaryOf(const LiveRequest& live, TimePoint now);
+
+// `position` as for PhaseAt.
+RequestState StateOf(const LiveRequest& live, int32_t position, TimePoint now);
 
 }  // namespace yoio
 

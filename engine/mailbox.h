@@ -10,6 +10,8 @@
 #include "absl/status/status.h"
 #include "base/clock.h"
 #include "base/mutex.h"
+#include "engine/answer.h"
+#include "engine/engine.h"
 #include "engine/live_request.h"
 
 namespace yoio {
@@ -33,11 +35,17 @@ struct CancelAllCommand {
 struct FailureCommand {
   absl::Status reason;
 };
-using Command = std::variant<SubmitCommand, StopCommand, CancelCommand, CancelAllCommand, FailureCommand>;
+// Somebody asks what is going on.
+struct DumpCommand {
+  int32_t max_requests;
+  std::shared_ptr<Answer<EngineState>> answer;
+};
+using Command =
+    std::variant<SubmitCommand, StopCommand, CancelCommand, CancelAllCommand, FailureCommand, DumpCommand>;
 
 // Posting never blocks and never fails: for a live request there is at most one submit, one stop a choice and
-// one cancel for every call that asks for it, and the number of live requests is capped. Thread-safe; Take
-// belongs to the engine.
+// one cancel for every call that asks for it, and the number of live requests is capped. Who asks what is
+// going on waits for the answer. Thread-safe; Take belongs to the engine.
 class Mailbox {
  public:
   void Post(Command command) {

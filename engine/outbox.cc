@@ -83,6 +83,11 @@ bool Outbox::empty() const {
   return events_.empty() && !end_;
 }
 
+size_t Outbox::bytes() const {
+  MutexLock lock(mutex_);
+  return bytes_;
+}
+
 std::optional<TimePoint> Outbox::full_since() const {
   MutexLock lock(mutex_);
   return full_since_;

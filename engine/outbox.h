@@ -68,6 +68,8 @@ class Outbox {
   bool full() const;
   // Nothing waits to be taken.
   bool empty() const;
+  // Of text and records, that wait to be taken.
+  size_t bytes() const;
   // Since when it has been full without pause, or nullopt.
   std::optional<TimePoint> full_since() const;
   // Total time it has been full.

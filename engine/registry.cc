@@ -24,9 +24,22 @@ std::shared_ptr<LiveRequest> Registry::Find(std::string_view tenant, std::string
   return it == live_.end() ? nullptr : it->second;
 }
 
+std::vector<std::shared_ptr<LiveRequest>> Registry::All() const {
+  std::vector<std::shared_ptr<LiveRequest>> all;
+  MutexLock lock(mutex_);
+  all.reserve(live_.size());
+  for (const auto& [key, live] : live_) all.push_back(live);
+  return all;
+}
+
 void Registry::Close(absl::Status status) {
   MutexLock lock(mutex_);
   if (closed_.ok()) closed_ = std::move(status);
+}
+
+bool Registry::closed() const {
+  MutexLock lock(mutex_);
+  return !closed_.ok();
 }
 
 bool Registry::WaitUntilEmpty(TimePoint deadline) {

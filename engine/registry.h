@@ -6,6 +6,7 @@
 #include <string>
 #include <string_view>
 #include <utility>
+#include <vector>
 
 #include "absl/container/flat_hash_map.h"
 #include "absl/status/status.h"
@@ -24,8 +25,12 @@ class Registry {
   // Null when no such request lives.
   std::shared_ptr<LiveRequest> Find(std::string_view tenant, std::string_view id) const;
 
+  // Those that live, in no order.
+  std::vector<std::shared_ptr<LiveRequest>> All() const;
+
   // From now on Add returns `status`.
   void Close(absl::Status status);
+  bool closed() const;
   // Blocks until nothing lives; false at `deadline`.
   bool WaitUntilEmpty(TimePoint deadline);
 

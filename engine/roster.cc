@@ -22,11 +22,13 @@ int32_t PromptLeft(const LiveRequest& live) {
 }  // namespace
 
 void Roster::Add(const std::shared_ptr<LiveRequest>& live, TimePoint now) {
-  live->accepted = now;
   live->last_event = now;
+  const Request& request = live->request;
+  live->number = recorder_.Accepted(request.id, request.tenant, request.trace, request.arrival);
   live->queue_length_on_arrival = scheduler_.num_waiting();
   live_.emplace(live.get(), live);
-  live->responder->Accept({.request_id = live->request.id,
+  live->responder->Accept({.request_id = request.id,
+                           .number = live->number,
                            .prompt_tokens = static_cast<int32_t>(live->prompt.size()),
                            .sampling = live->sampling,
                            .max_tokens = live->max_tokens,
@@ -111,11 +113,8 @@ void Roster::ReportProgress(LiveRequest& live, TimePoint now) {
   live.last_event = now;
   const int32_t position = scheduler_.QueuePosition(&live);
   const int32_t done = live.choices.empty() ? 0 : live.choices[0].planned_tokens;
-  const bool decoding = live.first_token != TimePoint{};
-  live.responder->Progress({.phase = position >= 0 ? Phase::kQueued
-                                     : decoding    ? Phase::kDecode
-                                                   : Phase::kPrefill,
-                            .queue_position = position >= 0 ? position + 1 : 0,
+  live.responder->Progress({.phase = live.PhaseAt(position),
+                            .queue_position = position + 1,
                             .prompt_tokens_done = std::min(done, static_cast<int32_t>(live.prompt.size()))});
 }
 
@@ -135,18 +134,17 @@ void Roster::EndChoice(LiveRequest& live, int32_t choice) {
 
 void Roster::Complete(LiveRequest& live) {
   ++counts_.completed;
-  Close(live);
-  live.responder->Complete(SummaryOf(live, Clock::now()));
+  live.responder->Complete(Close(live, absl::OkStatus()));
 }
 
 void Roster::Fail(LiveRequest& live, absl::Status status) {
   if (live.open_choices == 0) return;
   ++(absl::IsCancelled(status) ? counts_.cancelled : counts_.failed);
-  Close(live);
-  live.responder->Fail(std::move(status), SummaryOf(live, Clock::now()));
+  SummaryEvent so_far = Close(live, status);
+  live.responder->Fail(std::move(status), std::move(so_far));
 }
 
-void Roster::Close(LiveRequest& live) {
+SummaryEvent Roster::Close(LiveRequest& live, const absl::Status& status) {
   live.open_choices = 0;
   live.choice_open.assign(live.n, false);
   scheduler_.EndAll(&live);
@@ -157,12 +155,37 @@ void Roster::Close(LiveRequest& live) {
   counts_.preemptions += live.preemptions;
   gate_.Leave(live.place);
   registry_.Remove(live);
+  const TimePoint now = Clock::now();
+  SummaryEvent summary = SummaryOf(live, now);
+  recorder_.Ended(live.number, status, summary, now);
+  return summary;
 }
 
 void Roster::FailAll(const absl::Status& status) {
   std::vector<std::shared_ptr<LiveRequest>> requests;
   for (const auto& [group, live] : live_) requests.push_back(live);
   for (const auto& live : requests) Fail(*live, status);
+}
+
+std::vector<RequestState> Roster::States(int32_t most, TimePoint now) {
+  std::vector<std::shared_ptr<LiveRequest>> requests = registry_.All();
+  std::sort(requests.begin(), requests.end(),
+            [](const auto& a, const auto& b) { return a->request.arrival < b->request.arrival; });
+  if (most < std::ssize(requests)) requests.resize(std::max(most, 0));
+  std::vector<RequestState> states;
+  states.reserve(requests.size());
+  for (const auto& live : requests) {
+    if (Contains(*live)) {
+      states.push_back(StateOf(*live, scheduler_.QueuePosition(live.get()), now));
+    } else {  // the text pool's: it will come after all that wait
+      states.push_back({.id = live->request.id,
+                        .tenant = live->request.tenant,
+                        .age = now - live->request.arrival,
+                        .phase = Phase::kQueued,
+                        .queue_position = scheduler_.num_waiting() + 1});
+    }
+  }
+  return states;
 }
 
 void Roster::ForgetRetired() {

@@ -11,6 +11,8 @@
 #include "absl/container/flat_hash_map.h"
 #include "absl/status/status.h"
 #include "base/clock.h"
+#include "engine/engine.h"
+#include "engine/flight_recorder.h"
 #include "engine/live_request.h"
 #include "engine/queue_gate.h"
 #include "engine/registry.h"
@@ -29,8 +31,9 @@ class Roster {
   };
 
   // All outlive the roster.
-  Roster(const Options& options, Scheduler& scheduler, QueueGate& gate, Registry& registry)
-      : options_(options), scheduler_(scheduler), gate_(gate), registry_(registry) {}
+  Roster(const Options& options, Scheduler& scheduler, QueueGate& gate, Registry& registry,
+         FlightRecorder& recorder)
+      : options_(options), scheduler_(scheduler), gate_(gate), registry_(registry), recorder_(recorder) {}
 
   // The request joins the queue, and its caller is told.
   void Add(const std::shared_ptr<LiveRequest>& live, TimePoint now);
@@ -51,6 +54,9 @@ class Roster {
   // Those whose blocks have all returned.
   void ForgetRetired();
 
+  // The `most` oldest requests that live, those that are still being tokenized among them.
+  std::vector<RequestState> States(int32_t most, TimePoint now);
+
   // Since the start.
   struct Counts {
     int64_t completed = 0;
@@ -70,13 +76,14 @@ class Roster {
   void LookAt(LiveRequest& live, TimePoint when);
   void Started(LiveRequest& live);
   void Complete(LiveRequest& live);
-  // No choice of it is open any more.
-  void Close(LiveRequest& live);
+  // No choice of it is open any more; returns what there is to say of it.
+  SummaryEvent Close(LiveRequest& live, const absl::Status& status);
 
   const Options options_;
   Scheduler& scheduler_;
   QueueGate& gate_;
   Registry& registry_;
+  FlightRecorder& recorder_;
   // Alive, or ended but with blocks still in a step under way.
   absl::flat_hash_map<const SequenceGroup*, std::shared_ptr<LiveRequest>> live_;
   // Of those alive:

@@ -46,6 +46,13 @@ class Scheduler {
   // results must come back in the same order. `now` never goes back.
   StepPlan Next(TimePoint now, const StepAllowance& allowance = {});
 
+  // What the last plan that is not empty computes for whom: as StepPlan::sequences.
+  struct Part {
+    SequenceGroup* group;
+    int32_t tokens;
+  };
+  const std::vector<Part>& parts() const { return parts_; }
+
   struct Sample {
     SequenceGroup* group;
     int32_t choice;
@@ -180,6 +187,7 @@ class Scheduler {
   int64_t next_step_ = 0;
   TimePoint now_{};
   std::deque<UnderWay> under_way_;
+  std::vector<Part> parts_;
   std::vector<Member> forks_;               // choices whose copies of choice 0 the next plan makes
   std::vector<Chunk> rings_;                // the ring as it stands after so many tokens is worth keeping
   const SequenceGroup* blocked_ = nullptr;  // whom FindRoom found too few blocks for last

@@ -12,6 +12,7 @@ StepPlan Scheduler::Emit(const std::vector<Chunk>& prompts, const std::vector<Ch
   StepPlan plan;
   plan.step = next_step_++;
   memory_.Fill(plan);
+  parts_.clear();
   UnderWay under_way;
   EmitForks(plan, under_way);
   for (const Chunk& chunk : prompts) EmitPrompt(chunk, plan, under_way);
@@ -59,6 +60,7 @@ StepSequence Scheduler::EmitSequence(const Chunk& chunk, StepPlan& plan, UnderWa
   ++sequence.in_flight;
   under_way.touched.push_back(chunk.member);
   plan.sequences.push_back(step);
+  parts_.push_back({&group, chunk.count});
   return step;
 }
 

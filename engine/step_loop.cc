@@ -17,7 +17,8 @@ absl::Status NotANumber() { return absl::InternalError("the model produced a log
 }  // namespace
 
 StepLoop::StepLoop(const EngineOptions& options, int depth, const TokenGap& gap, Leader& leader,
-                   Scheduler& scheduler, Mailbox& mailbox, QueueGate& gate, Registry& registry)
+                   Scheduler& scheduler, Mailbox& mailbox, QueueGate& gate, Registry& registry,
+                   StepNotes& notes)
     : depth_(depth),
       first_prediction_(Clock::now() + options.prediction_delay),
       seconds_per_swapped_block_(leader.seconds_per_swapped_block()),
@@ -25,17 +26,17 @@ StepLoop::StepLoop(const EngineOptions& options, int depth, const TokenGap& gap,
       scheduler_(scheduler),
       mailbox_(mailbox),
       registry_(registry),
+      notes_(notes),
       pace_(leader.step_timeout(), gap),
-      roster_({options.progress_interval, options.stall_timeout}, scheduler, gate, registry) {
+      roster_({options.progress_interval, options.stall_timeout}, scheduler, gate, registry,
+              notes.recorder()) {
   Publish();
   thread_ = std::thread([this] { Run(); });
 }
 
 Load StepLoop::load() const {
   MutexLock lock(mutex_);
-  Load load = load_;
-  load.scheduler_seconds_p99 = ToSeconds(scheduler_times_.Quantile(0.99));
-  return load;
+  return load_;
 }
 
 Forecast StepLoop::forecast() const {
@@ -76,10 +77,9 @@ bool StepLoop::Submit() {
   allowance.costs.seconds_per_swapped_block = seconds_per_swapped_block_;
   StepPlan plan = scheduler_.Next(begin, allowance);
   if (plan.empty()) return false;
-  const TimePoint end = Clock::now();
-  scheduler_time_ += end - begin;
+  notes_.Planned(plan, scheduler_, begin);
   roster_.NotePlan(plan);
-  pace_.Submitted(plan, end);
+  pace_.Submitted(plan, Clock::now());
   leader_.Submit(std::move(plan));
   return true;
 }
@@ -120,18 +120,23 @@ void StepLoop::Handle(FailureCommand command) {
   if (!dead_) Die(std::move(command.reason));
 }
 
+void StepLoop::Handle(DumpCommand command) {
+  EngineState state;
+  state.step = notes_.recorder().last_step();
+  state.requests = roster_.States(command.max_requests, Clock::now());
+  command.answer->Set(std::move(state));
+}
+
 void StepLoop::Deliver(absl::StatusOr<StepResult> result) {
   if (dead_) return;
   if (!result.ok()) return Die(result.status());
   const TimePoint now = Clock::now();
   pace_.Ended(now);
   Scheduler::Delivery delivery = scheduler_.Deliver(*result);
-  scheduler_time_ += Clock::now() - now;
+  notes_.Delivered(result->step, now);
   for (Scheduler::Scores& scores : delivery.scores) DeliverScores(scores, now);
   for (const Scheduler::Sample& sample : delivery.samples) DeliverSample(sample, result->step, now);
   ++steps_;
-  MutexLock lock(mutex_);
-  scheduler_times_.Add(std::exchange(scheduler_time_, {}));
 }
 
 void StepLoop::DeliverSample(const Scheduler::Sample& sample, int64_t step, TimePoint now) {
@@ -163,9 +168,12 @@ void StepLoop::NoteToken(LiveRequest& live, int64_t step, TimePoint now) {
   if (live.first_token == TimePoint{}) {
     live.first_token = now;
     prompt_tokens_ += static_cast<int64_t>(live.prompt.size());
-  } else if (now - live.last_token > live.longest_gap) {
-    live.longest_gap = now - live.last_token;
-    live.longest_gap_step = step;
+  } else if (const Duration gap = now - live.last_token; gap > Duration::zero()) {  // or another choice
+    notes_.TokenGap(gap);
+    if (gap > live.longest_gap) {
+      live.longest_gap = gap;
+      live.longest_gap_step = step;
+    }
   }
   live.last_token = now;
 }
@@ -194,6 +202,7 @@ void StepLoop::DeliverScores(Scheduler::Scores& scores, TimePoint now) {
 }
 
 void StepLoop::Publish() {
+  notes_.Publish();
   const Roster::Counts& counts = roster_.counts();
   const bool predicts = pace_.can_predict() && Clock::now() >= first_prediction_;
   MutexLock lock(mutex_);

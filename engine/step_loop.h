@@ -9,7 +9,6 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "base/mutex.h"
-#include "engine/duration_histogram.h"
 #include "engine/engine.h"
 #include "engine/leader.h"
 #include "engine/mailbox.h"
@@ -17,6 +16,7 @@
 #include "engine/registry.h"
 #include "engine/roster.h"
 #include "engine/scheduler.h"
+#include "engine/step_notes.h"
 #include "engine/step_pace.h"
 
 namespace yoio {
@@ -27,7 +27,7 @@ class StepLoop {
   // `depth` steps in flight. The rest outlives the loop, and the mailbox is closed before
   // its destructor, which joins.
   StepLoop(const EngineOptions& options, int depth, const TokenGap& gap, Leader& leader, Scheduler& scheduler,
-           Mailbox& mailbox, QueueGate& gate, Registry& registry);
+           Mailbox& mailbox, QueueGate& gate, Registry& registry, StepNotes& notes);
   ~StepLoop() { thread_.join(); }
 
   // As of the last step. Who waits and who runs is the gate's to say. Any thread.
@@ -43,6 +43,7 @@ class StepLoop {
   void Handle(CancelCommand command);
   void Handle(CancelAllCommand command);
   void Handle(FailureCommand command);
+  void Handle(DumpCommand command);
 
   // Plans and submits a step; false when there is nothing to do.
   bool Submit();
@@ -60,6 +61,7 @@ class StepLoop {
   Scheduler& scheduler_;
   Mailbox& mailbox_;
   Registry& registry_;
+  StepNotes& notes_;
 
   // The engine thread's alone.
   StepPace pace_;
@@ -70,12 +72,10 @@ class StepLoop {
   int64_t generated_tokens_ = 0;
   int64_t prompt_tokens_ = 0;
   int64_t steps_ = 0;
-  Duration scheduler_time_{};  // since the last result
 
   mutable Mutex mutex_;
   Load load_ ABSL_GUARDED_BY(mutex_);
   Forecast forecast_ ABSL_GUARDED_BY(mutex_);
-  DurationHistogram scheduler_times_ ABSL_GUARDED_BY(mutex_);
   absl::Status health_ ABSL_GUARDED_BY(mutex_);
   std::thread thread_;
 };

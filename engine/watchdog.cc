@@ -57,14 +57,35 @@ std::optional<absl::Status> Watchdog::AwaitLate() {
   return std::nullopt;
 }
 
+RankState Watchdog::StateOf(int index) const {
+  const int rank = options_.first_rank + index;
+  RankState state{.rank = rank};
+  if (options_.look) state = options_.look(rank).value_or(state);
+  state.ended_step = ended_[index];
+  return state;
+}
+
+std::vector<RankState> Watchdog::Ranks() const {
+  MutexLock lock(mutex_);
+  std::vector<RankState> ranks;
+  for (int index = 0; index < options_.num_ranks; ++index) ranks.push_back(StateOf(index));
+  return ranks;
+}
+
 absl::Status Watchdog::Evidence() const {
   std::string ranks;
   for (int index = 0; index < options_.num_ranks; ++index) {
-    const int rank = options_.first_rank + index;
-    absl::StrAppend(&ranks, index > 0 ? "; " : "", "rank ", rank, " of node ",
-                    rank / options_.ranks_per_node);
-    absl::StrAppend(&ranks, ended_[index] < 0 ? std::string(" has ended no step")
-                                              : absl::StrCat(" has ended step ", ended_[index]));
+    const RankState state = StateOf(index);
+    absl::StrAppend(&ranks, index > 0 ? "; " : "", "rank ", state.rank, " of node ",
+                    state.rank / options_.ranks_per_node, " has ended ");
+    absl::StrAppend(&ranks,
+                    state.ended_step < 0 ? std::string("no step") : absl::StrCat("step ", state.ended_step));
+    if (state.step > state.ended_step) {
+      absl::StrAppend(&ranks, ", is in ", std::string(NameOf(state.phase)), " of step ", state.step);
+    }
+    if (state.collective != Collective::kNone) {
+      absl::StrAppend(&ranks, ", waits in ", std::string(NameOf(state.collective)));
+    }
   }
   return absl::DeadlineExceededError(absl::StrCat("step ", under_way_.front().number,
                                                   " has taken longer than ", ToSeconds(options_.timeout),

@@ -13,6 +13,7 @@
 #include "absl/status/status.h"
 #include "base/clock.h"
 #include "base/mutex.h"
+#include "engine/step_times.h"
 
 namespace yoio {
 
@@ -21,8 +22,10 @@ struct WatchdogOptions {
   int num_ranks = 1;
   int ranks_per_node = 1;  // for the evidence
   Duration timeout{0};
+  // What a rank of this process is doing; nothing of others. Waits for nothing. May be empty.
+  std::function<std::optional<RankState>(int rank)> look;
   // Called once, on the watchdog's thread, when a step is late: DEADLINE_EXCEEDED with the evidence, which is
-  // how far each rank has come.
+  // how far each rank has come, and what those of this process are doing.
   std::function<void(absl::Status)> on_late;
 };
 
@@ -40,6 +43,9 @@ class Watchdog {
   void Submitted(int64_t step);
   void Ended(int rank, int64_t step);
 
+  // The watched ranks, in order.
+  std::vector<RankState> Ranks() const;
+
  private:
   struct Step {
     int64_t number;
@@ -49,10 +55,11 @@ class Watchdog {
   void Run();
   // Waits until a step is late, and returns the evidence, or until the end.
   std::optional<absl::Status> AwaitLate();
+  RankState StateOf(int index) const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   absl::Status Evidence() const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
 
   const WatchdogOptions options_;
-  Mutex mutex_;
+  mutable Mutex mutex_;
   CondVar stop_;
   bool stopped_ ABSL_GUARDED_BY(mutex_) = false;
   std::deque<Step> under_way_ ABSL_GUARDED_BY(mutex_);  // oldest first

@@ -10,12 +10,15 @@
 namespace yoio {
 namespace {
 
-WatchdogOptions WatchWhom(const WorkerGroupOptions& options, std::function<void(absl::Status)> on_late) {
+WatchdogOptions WatchWhom(const WorkerGroupOptions& options,
+                          std::function<std::optional<RankState>(int)> look,
+                          std::function<void(absl::Status)> on_late) {
   const GroupOptions& group = options.group;
   return {.first_rank = options.watch_all ? 0 : group.first_rank,
           .num_ranks = options.watch_all ? group.world : group.num_ranks,
           .ranks_per_node = group.num_ranks,
           .timeout = options.step_timeout,
+          .look = std::move(look),
           .on_late = std::move(on_late)};
 }
 
@@ -25,7 +28,9 @@ WorkerGroup::WorkerGroup(const WorkerGroupOptions& options)
     : options_(options),
       ranks_(options.group.num_ranks),
       results_(options.worker.sizing.limits.depth),
-      watchdog_(WatchWhom(options, [this](absl::Status late) { Fail(std::move(late)); })) {
+      watchdog_(WatchWhom(
+          options, [this](int rank) { return Look(rank); },
+          [this](absl::Status late) { Fail(std::move(late)); })) {
   YOIO_CHECK_EQ(options.backends.size(), ranks_.size());
   // A process without rank 0 may lag one step behind those who submit.
   for (Rank& rank : ranks_) {
@@ -51,6 +56,7 @@ absl::Status WorkerGroup::Start(TimePoint deadline) {
     WorkerOptions worker = options_.worker;
     worker.backend = options_.backends[index];
     worker.comm = ranks_[index].comm;
+    worker.rank_progress = ranks_[index].progress.get();
     worker.threads = std::max(1, options_.threads / count + (index < options_.threads % count ? 1 : 0));
     if (index != 0) worker.progress = nullptr;
     ranks_[index].thread = std::thread([this, index, worker, &ready] { RunRank(index, worker, ready); });
@@ -65,10 +71,21 @@ absl::Status WorkerGroup::Start(TimePoint deadline) {
   return failure();
 }
 
+// A device's collectives end on the device, and are measured there as part of their phase.
 absl::Status WorkerGroup::Meet() {
+  const TimePoint begin = Clock::now();
   YOIO_ASSIGN_OR_RETURN(auto comms, MakeCommunicators(options_.group, options_.backends));
-  for (size_t index = 0; index < ranks_.size(); ++index) ranks_[index].comm = comms[index].get();
+  for (size_t index = 0; index < ranks_.size(); ++index) {
+    Rank& rank = ranks_[index];
+    const int number = options_.group.first_rank + static_cast<int>(index);
+    YOIO_ASSIGN_OR_RETURN(rank.progress, RankProgress::Create(number, *options_.backends[index]));
+    rank.comm = comms[index].get();
+    if (options_.group.kind == CommunicatorKind::kNccl || options_.group.world == 1) continue;
+    rank.watched = std::make_unique<WatchedCommunicator>(*rank.comm, *rank.progress);
+    rank.comm = rank.watched.get();
+  }
   MutexLock lock(mutex_);
+  if (options_.group.world > 1) load_times_.push_back({"connect", begin, Clock::now()});
   comms_ = std::move(comms);
   return failure_;
 }
@@ -77,7 +94,7 @@ void WorkerGroup::RunRank(int index, const WorkerOptions& options, BoundedQueue<
   {
     auto worker = Worker::Create(options);
     if (!worker.ok()) Fail(worker.status());  // ranks that load may wait for this one
-    if (worker.ok()) NoteSwap((*worker)->seconds_per_swapped_block());
+    if (worker.ok()) NoteLoaded(index, **worker);
     ready.Push(worker.status());  // `ready` may be gone from here on
     if (worker.ok()) RunSteps(index, **worker);
   }
@@ -115,11 +132,11 @@ absl::Status WorkerGroup::RunStepsUntilClosed(int index, Worker& worker) {
       continue;
     }
     --under_way;
-    StepResult result = worker.Take();
-    const int64_t step = result.step;
-    if (rank == 0) results_.Push(std::move(result));
+    Worker::Outcome outcome = worker.Take();
+    const int64_t step = outcome.result.step;
+    if (options_.on_ended) options_.on_ended(rank, step, outcome.times);
+    if (rank == 0) results_.Push(std::move(outcome.result));
     watchdog_.Ended(rank, step);
-    if (options_.on_ended) options_.on_ended(rank, step);
   }
 }
 
@@ -140,9 +157,24 @@ absl::StatusOr<StepResult> WorkerGroup::Wait() {
   return *std::move(result);
 }
 
-void WorkerGroup::NoteSwap(double seconds_per_block) {
+std::optional<RankState> WorkerGroup::Look(int rank) const {
+  const int index = rank - options_.group.first_rank;
+  if (index < 0 || index >= options_.group.num_ranks || ranks_[index].progress == nullptr) {
+    return std::nullopt;
+  }
+  return ranks_[index].progress->state();
+}
+
+void WorkerGroup::NoteLoaded(int index, const Worker& worker) {
   MutexLock lock(mutex_);
-  seconds_per_swapped_block_ = std::max(seconds_per_swapped_block_, seconds_per_block);
+  seconds_per_swapped_block_ = std::max(seconds_per_swapped_block_, worker.seconds_per_swapped_block());
+  const std::vector<LoadTime>& times = worker.load_times();
+  if (index == 0) load_times_.insert(load_times_.end(), times.begin(), times.end());
+}
+
+std::vector<LoadTime> WorkerGroup::load_times() const {
+  MutexLock lock(mutex_);
+  return load_times_;
 }
 
 double WorkerGroup::seconds_per_swapped_block() const {
@@ -159,7 +191,7 @@ void WorkerGroup::Fail(absl::Status status) {
     failure_ = status;
     for (const auto& comm : comms_) comms.push_back(comm.get());
   }
-  if (options_.on_failing) options_.on_failing(status);
+  if (options_.on_failing) options_.on_failing(status, ranks());
   for (Communicator* comm : comms) comm->Abort(status);
   results_.Close();
   if (options_.on_failure) options_.on_failure(status);

@@ -136,6 +136,7 @@ class Backend {
   virtual void JoinParts(const JoinPartsArgs& args, Stream& stream) = 0;
   virtual void RecordTokens(const RecordTokensArgs& args, Stream& stream) = 0;
   virtual void Logprobs(const LogprobsArgs& args, Stream& stream) = 0;
+  virtual void Stamp(const StampArgs& args, Stream& stream) = 0;
 
  private:
   friend class Buffer;

@@ -423,6 +423,18 @@ struct LogprobsArgs {
   TokenLogprob* out;  // [num_rows, 1 + max_top]; what is behind top_n is not written
 };
 
+// Where time goes: reads the device's clock once everything queued before has ended. With t its time in ns,
+// times[part] += t - times[0], then times[0] = t; part 0 is the beginning, which sets times[0] = t and the
+// others to zero. Then, where given, *progress = value: the host may read that at any time, also while the
+// device hangs. Only differences of t mean something; its steps are a microsecond or less.
+struct StampArgs {
+  int64_t* times;  // [1 + num_parts]
+  int part;        // 0 .. num_parts
+  int num_parts;
+  int32_t* progress;  // host memory (Backend::AllocateHost), which the device writes by itself; may be null
+  int32_t value;
+};
+
 }  // namespace yoio::kernels
 
 #endif  // YOIO_KERNELS_OPS_H_

@@ -142,10 +142,10 @@ void WriteTerminationLog(const std::string& path, std::string_view text, const L
 
 }  // namespace
 
-void FailureReport::Arm(const Engine* engine) {
+void FailureReport::Arm(const FlightRecorder* recorder) {
   MutexLock lock(mutex_);
   armed_ = true;
-  engine_ = engine;
+  recorder_ = recorder;
 }
 
 void FailureReport::Disarm() {
@@ -153,16 +153,16 @@ void FailureReport::Disarm() {
   armed_ = false;
 }
 
-void FailureReport::Write(const absl::Status& failure) {
+void FailureReport::Write(const absl::Status& failure, const std::vector<RankState>& ranks) {
   MutexLock lock(mutex_);
   if (!std::exchange(armed_, false)) return;
   Evidence evidence;
-  evidence.message = failure.message();
-  if (engine_ != nullptr) evidence.ranks = engine_->ranks();
+  evidence.message = std::string(failure.message());
+  evidence.ranks = ranks;
   const std::vector<ThreadStack> stacks = CaptureThreadStacks(kStackPatience);
-  if (engine_ != nullptr && engine_->recorder() != nullptr) {
-    evidence.step = engine_->recorder()->last_step();
-    evidence.requests = RequestsUnderWay(*engine_->recorder());
+  if (recorder_ != nullptr) {
+    evidence.step = recorder_->last_step();
+    evidence.requests = RequestsUnderWay(*recorder_);
   }
   evidence.stacks = Name(stacks);
   log_.Write(Tell(evidence, {}));

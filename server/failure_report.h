@@ -3,10 +3,13 @@
 #define YOIO_SERVER_FAILURE_REPORT_H_
 
 #include <string>
+#include <utility>
+#include <vector>
 
 #include "absl/status/status.h"
 #include "base/mutex.h"
-#include "engine/engine.h"
+#include "engine/flight_recorder.h"
+#include "engine/step_times.h"
 #include "server/log.h"
 
 namespace yoio {
@@ -20,21 +23,21 @@ class FailureReport {
   FailureReport(std::string termination_log, const Logger& log)
       : termination_log_(std::move(termination_log)), log_(log) {}
 
-  // Failures are reported from now on; before, a start has failed, which says so itself. `engine` is null
-  // where the process has none of its own, and outlives this.
-  void Arm(const Engine* engine);
+  // Failures are reported from now on; before, a start has failed, which says so itself. `recorder` is null
+  // where the process has none of its own.
+  void Arm(const FlightRecorder* recorder);
   // Until now: the engine is about to be destroyed in good order.
   void Disarm();
 
   // Takes about half a second at most. Returns when the record is written, whoever writes it.
-  void Write(const absl::Status& failure);
+  void Write(const absl::Status& failure, const std::vector<RankState>& ranks);
 
  private:
   const std::string termination_log_;
   const Logger& log_;
   Mutex mutex_;
   bool armed_ ABSL_GUARDED_BY(mutex_) = false;
-  const Engine* engine_ ABSL_GUARDED_BY(mutex_) = nullptr;
+  const FlightRecorder* recorder_ ABSL_GUARDED_BY(mutex_) = nullptr;
 };
 
 }  // namespace yoio

@@ -207,7 +207,7 @@ std::vector<Flag> MakeFlags(ServerOptions& o) {
        IntValue(o.profile_steps, 0, FlightRecorder::kSteps), Nodes::kLeader, "Observability"},
       {"profile-file", "FILE", "Where it is written, for ui.perfetto.dev.", TextValue(o.profile_file),
        Nodes::kLeader},
-      {"flight-dump", "FILE", "Where SIGUSR1 or a failure leaves the last steps and requests.",
+      {"flight-dump", "FILE", "Where SIGUSR1 or a failure leaves what happened.",
        NamedDefault(TextValue(o.flight_dump), "among temporary files"), Nodes::kLeader},
       {"termination-log", "FILE", "Where a failing engine leaves its record, in 4096 bytes.",
        TextValue(o.termination_log)},

@@ -106,7 +106,7 @@ void PrintReadyLine(const Doors& doors, const HealthServer* health, const Served
 }
 
 // What an engine leaves behind for those who look into what it did.
-struct Traces {
+struct Diagnosis {
   const Engine& engine;
   const std::string& flight_dump;
   FailureReport& failure_report;
@@ -117,17 +117,17 @@ struct Traces {
   }
   // The same again costs nothing where the engine itself has reported its failure.
   void LeaveOfFailure() const {
-    failure_report.Write(engine.health());
+    failure_report.Write(engine.health(), engine.ranks());
     WriteFlightDump(engine, flight_dump, "engine failed", log);
   }
 };
 
 // Returns when a drain is asked for (true) or the engine has failed (false).
-bool WaitForDrain(const Traces& traces, const DrainSwitch& drain_switch, const CallCounters& counters,
+bool WaitForDrain(const Diagnosis& diagnosis, const DrainSwitch& drain_switch, const CallCounters& counters,
                   const Logger& log) {
-  while (traces.engine.health().ok()) {
+  while (diagnosis.engine.health().ok()) {
     const bool signalled = PollShutdownSignal();
-    traces.DumpIfAsked();
+    diagnosis.DumpIfAsked();
     if (!signalled && !drain_switch.asked()) continue;
     log.Write(std::move(LogLine(LogLevel::kInfo, "draining")
                             .With("asked_by", signalled ? "signal" : "Drain")
@@ -140,7 +140,7 @@ bool WaitForDrain(const Traces& traces, const DrainSwitch& drain_switch, const C
 // Finishes what runs. A second signal meanwhile ends the process: the first is that which began the drain, or
 // follows a Drain, as where both are part of stopping a process.
 void DrainWatched(ServingCore& core, DataServer& data, const DrainTimes& times, bool asked_by_call,
-                  const Traces& traces) {
+                  const Diagnosis& diagnosis) {
   bool first_to_come = asked_by_call;
   RunWatched([&] { Drain(core, data, times); },
              [&] {
@@ -148,20 +148,20 @@ void DrainWatched(ServingCore& core, DataServer& data, const DrainTimes& times, 
                  Leave(kExitKilled, LogLine(LogLevel::kError, "killed by a second signal"), core.log);
                }
              },
-             [&] { traces.DumpIfAsked(); });
+             [&] { diagnosis.DumpIfAsked(); });
 }
 
 // The engine is dead: says so to those who ask, writes down what is known while callers are told, and leaves
 // without waiting for anything longer than a second.
-[[noreturn]] void LeaveFailed(const Traces& traces, DataServer& data, const EarlyListeners& listeners,
+[[noreturn]] void LeaveFailed(const Diagnosis& diagnosis, DataServer& data, const EarlyListeners& listeners,
                               const Logger& log) {
   const TimePoint deadline = Clock::now() + kFailedTime;
   listeners.SetDead();
   LogLine line(LogLevel::kError, "engine failed");
-  line.With("message", std::string(traces.engine.health().message()));
+  line.With("message", std::string(diagnosis.engine.health().message()));
   BoundedQueue<bool> written(1);
   std::thread([&] {
-    traces.LeaveOfFailure();
+    diagnosis.LeaveOfFailure();
     written.Push(true);
   }).detach();
   data.Shutdown(kFailedGrace);
@@ -231,7 +231,7 @@ std::optional<int> OpenDoors(ServingCore& core, const AdminCore& admin_core, con
 // Serves with a loaded engine that is warm, to the end.
 int ServeEngine(Engine& engine, const ServerOptions& options, const EarlyListeners& listeners,
                 Doorkeepers& keepers, FailureReport& failure_report, Logger& log) {
-  const Traces traces{engine, options.flight_dump, failure_report, log};
+  const Diagnosis diagnosis{engine, options.flight_dump, failure_report, log};
   const ProfileFile profile(engine.recorder(), options.profile_steps, options.profile_file, log);
   const ServerAuthenticator authenticator({.keys = keepers.keys.get(),
                                            .client_certificates = !options.tls.ca.empty(),
@@ -253,15 +253,15 @@ int ServeEngine(Engine& engine, const ServerOptions& options, const EarlyListene
   listeners.SetReady(true);
   PrintReadyLine(doors, listeners.health.get(), core.model);
 
-  const bool drain = WaitForDrain(traces, drain_switch, core.counters, log);
+  const bool drain = WaitForDrain(diagnosis, drain_switch, core.counters, log);
   draining = drain;
   listeners.SetReady(false);
-  if (!drain) LeaveFailed(traces, *doors.data, listeners, log);
+  if (!drain) LeaveFailed(diagnosis, *doors.data, listeners, log);
   DrainWatched(
       core, *doors.data,
       {.delay = options.drain_delay, .timeout = drain_switch.timeout().value_or(options.drain_timeout)},
-      drain_switch.asked(), traces);
-  if (!engine.health().ok()) LeaveFailed(traces, *doors.data, listeners, log);
+      drain_switch.asked(), diagnosis);
+  if (!engine.health().ok()) LeaveFailed(diagnosis, *doors.data, listeners, log);
   LogCallCounts(core, log);
   return kExitDrained;
 }
@@ -282,7 +282,9 @@ int Serve(const ParsedOptions& parsed, const EngineFactory& create_engine, Logge
   }
   EngineOptions engine_options = WithStartUpLog(options.engine, log);
   FailureReport failure_report(options.termination_log, log);
-  engine_options.on_failing = [&](const absl::Status& failure) { failure_report.Write(failure); };
+  engine_options.on_failing = [&](const absl::Status& failure, const auto& ranks) {
+    failure_report.Write(failure, ranks);
+  };
   if (options.followers_listen) {
     auto started = OpenToFollowers(options, keepers, log);
     if (!started.ok()) return FailToListen("--followers-listen", started.status());
@@ -299,7 +301,9 @@ int Serve(const ParsedOptions& parsed, const EngineFactory& create_engine, Logge
   RunWatched(
       [&] {
         engine = create_engine(engine_options);
-        if (engine.ok()) warm = WarmUp(**engine);
+        if (!engine.ok()) return;
+        failure_report.Arm((*engine)->recorder());
+        warm = WarmUp(**engine);
       },
       [&] { Leave(kExitDrained, LogLine(LogLevel::kInfo, "stopped while loading"), log); });
   if (!engine.ok()) return FailToLoad(engine.status(), options.engine.nnodes);
@@ -308,7 +312,6 @@ int Serve(const ParsedOptions& parsed, const EngineFactory& create_engine, Logge
           std::move(LogLine(LogLevel::kError, "warm-up failed").With("message", std::string(warm.message()))),
           log);
   }
-  failure_report.Arm(engine->get());
   const int code = ServeEngine(**engine, options, listeners, keepers, failure_report, log);
   failure_report.Disarm();
   return code;

@@ -95,7 +95,9 @@ int ServeFollower(const ParsedOptions& parsed, const FollowerRunner& run_followe
   EngineOptions engine_options = WithStartUpLog(options.engine, log);
   engine_options.group_host = options.leader_address->host;
   FailureReport failure_report(options.termination_log, log);
-  engine_options.on_failing = [&](const absl::Status& failure) { failure_report.Write(failure); };
+  engine_options.on_failing = [&](const absl::Status& failure, const auto& ranks) {
+    failure_report.Write(failure, ranks);
+  };
   SignalPolicy signals(log);
   const auto on_ready = [&] {
     signals.SetReady();

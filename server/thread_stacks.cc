@@ -1,6 +1,7 @@
 #include "server/thread_stacks.h"
 
 #include <dirent.h>
+#include <dlfcn.h>
 #include <errno.h>
 #include <signal.h>
 #include <sys/syscall.h>
@@ -13,6 +14,7 @@
 #include <cstdlib>
 #include <map>
 #include <memory>
+#include <string_view>
 #include <thread>
 
 #include "absl/debugging/symbolize.h"
@@ -52,7 +54,7 @@ _Unwind_Reason_Code NoteFrame(_Unwind_Context* context, void* argument) {
   const uintptr_t address = _Unwind_GetIPInfo(context, &exact);
   walk.interrupted |= exact != 0;
   if (!walk.interrupted) return _URC_NO_REASON;
-  if (walk.slot.depth == kMostFrames) return _URC_END_OF_STACK;
+  if (address == 0 || walk.slot.depth == kMostFrames) return _URC_END_OF_STACK;
   walk.slot.frames[walk.slot.depth++] = exact != 0 ? address + 1 : address;
   return _URC_NO_REASON;
 }
@@ -96,6 +98,15 @@ bool Ask(int thread, uint32_t round, uint32_t index) {
   info.si_value.sival_int = static_cast<int>(round * kMostThreads + index);
   slots[index].state = StateOf(round, kAsked);
   return syscall(SYS_rt_tgsigqueueinfo, getpid(), thread, Signal(), &info) == 0;
+}
+
+// "libc.so.6+0x891f5".
+std::string PlaceOf(uintptr_t address) {
+  Dl_info info;
+  if (dladdr(reinterpret_cast<void*>(address), &info) == 0) return absl::StrFormat("0x%x", address);
+  const std::string_view path = info.dli_fname;
+  return absl::StrFormat("%s+0x%x", std::string(path.substr(path.rfind('/') + 1)),
+                         address - reinterpret_cast<uintptr_t>(info.dli_fbase));
 }
 
 std::vector<int> ThreadsOfProcess() {
@@ -146,7 +157,7 @@ std::vector<std::string> FunctionsOf(const ThreadStack& stack, TimePoint deadlin
     // A return address may lie behind the end of the function that called.
     const bool found = Clock::now() < deadline &&
                        absl::Symbolize(reinterpret_cast<void*>(address - 1), name.data(), name.size());
-    functions.push_back(found ? std::string(name.data()) : absl::StrFormat("0x%x", address));
+    functions.push_back(found ? std::string(name.data()) : PlaceOf(address));
   }
   return functions;
 }

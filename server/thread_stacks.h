@@ -22,8 +22,8 @@ struct ThreadStack {
 // call on.
 std::vector<ThreadStack> CaptureThreadStacks(Duration patience);
 
-// The functions of `stack`, as far as they are found until `deadline`: later ones are addresses. Not for
-// signal handlers.
+// The functions of `stack`, as far as they are found until `deadline`; of others the library and where in it.
+// Not for signal handlers.
 std::vector<std::string> FunctionsOf(const ThreadStack& stack, TimePoint deadline);
 
 }  // namespace yoio

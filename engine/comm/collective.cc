@@ -12,6 +12,8 @@ const char* Name(Collective collective) {
       return "AllReduce";
     case Collective::kAllGather:
       return "AllGather";
+    case Collective::kNone:
+      break;
   }
   return "unknown collective";  // what a peer may say
 }

@@ -5,9 +5,9 @@
 #include <cstddef>
 #include <ostream>
 
-namespace yoio {
+#include "engine/step_times.h"
 
-enum class Collective { kBroadcast, kAllReduce, kAllGather };
+namespace yoio {
 
 struct CollectiveCall {
   Collective collective;

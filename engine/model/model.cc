@@ -23,6 +23,10 @@ constexpr int kTileRows = 128;
 // without tiles, and 1.58 times with them). More GPUs leave large sums to NCCL, which takes few.
 int MinTiledTokens(int world) { return world > 2 ? 2048 : std::numeric_limits<int>::max(); }
 
+// A selection has four marks and more, each of which takes a device as long as a small kernel. One or a few
+// of them tell where the time went; of plans that select in every layer only the halves are told apart there.
+constexpr size_t kMostMarkedIndexers = 6;
+
 int FirstOutputLayer(const ModelPlan& plan) {
   const auto first = std::find_if(plan.layers.begin(), plan.layers.end(),
                                   [](const Layer& layer) { return layer.rows == Rows::kOutput; });
@@ -40,6 +44,7 @@ Model::Model(const ModelParts& parts, const StepLimits& limits)
       first_output_layer_(FirstOutputLayer(parts.config->plan)),
       min_tiled_tokens_(parts.min_tiled_tokens > 0 ? parts.min_tiled_tokens
                                                    : MinTiledTokens(parts.shard.world)),
+      marks_index_(!backend_.captures() || config_.plan.indexers.size() <= kMostMarkedIndexers),
       inputs_(parts.cache->geometry(), limits, config_.plan.indexers.empty() ? 0 : config_.index_topk) {}
 
 absl::Status Model::Prepare() {
@@ -87,9 +92,11 @@ absl::Status Model::Forward(const StepPlan& plan, LogitsSink sink) {
   parts_.cache->Copy(plan, backend_, stream_);
   for (const int32_t slot : inputs_.unfilled_rings()) parts_.cache->ClearRing(slot, backend_, stream_);
 
+  recorded_ = true;
   YOIO_RETURN_IF_ERROR(Run(Half::kTokens, tokens));
   if (plan.output_tokens.empty()) return absl::OkStatus();  // the prefill's early exit: nobody needs logits
   YOIO_RETURN_IF_ERROR(Run(Half::kOutputs, outputs));
+  Enter(StepPhase::kCrossDecoder, StepPhase::kSampling);
   return Logits(num_outputs, sink);
 }
 
@@ -126,18 +133,31 @@ absl::Status Model::Run(Half half, const RowSet& rows) {
   SetRows(half, rows);
   const auto& graphs = graphs_[static_cast<int>(half)];
   const auto graph = graphs.find(rows.count);
-  if (!rows.one_each || graph == graphs.end()) return Walk(half);
+  if (!rows.one_each || graph == graphs.end()) {
+    recorded_ = false;
+    return Walk(half);
+  }
   backend_.Replay(*graph->second, stream_);
   return absl::OkStatus();
+}
+
+void Model::Enter(StepPhase left, StepPhase entered) {
+  if (parts_.marks != nullptr) parts_.marks->Enter(left, entered);
+}
+
+void Model::EnterIndex(StepPhase left, StepPhase entered) {
+  if (marks_index_) Enter(left, entered);
 }
 
 absl::Status Model::Walk(Half half) {
   const int num_layers = static_cast<int>(config_.plan.layers.size());
   if (half == Half::kTokens) {
+    Enter(StepPhase::kInputs, StepPhase::kSelfDecoder);
     YOIO_RETURN_IF_ERROR(Embed());
     for (int layer = 0; layer < first_output_layer_; ++layer) YOIO_RETURN_IF_ERROR(RunLayer(layer));
     for (const Tile& tile : tiles()) AwaitSum(tile);
   } else {
+    Enter(StepPhase::kSelfDecoder, StepPhase::kCrossDecoder);
     NarrowToOutputRows();
     for (int layer = first_output_layer_; layer < num_layers; ++layer) YOIO_RETURN_IF_ERROR(RunLayer(layer));
   }

@@ -16,6 +16,7 @@
 #include "engine/model/kv_cache.h"
 #include "engine/model/plan.h"
 #include "engine/model/step_inputs.h"
+#include "engine/model/step_marks.h"
 #include "engine/model/weights.h"
 #include "kernels/backend.h"
 
@@ -32,6 +33,7 @@ struct ModelParts {
   kernels::Stream* stream = nullptr;
   const int32_t* previous_samples = nullptr;  // device memory: the ids that negative token ids name; may be
                                               // null when no plan has such
+  StepMarks* marks = nullptr;                 // told of the phases behind kInputs; may be null
   // Steps with at least so many prompt tokens run in two tiles of rows where there are several ranks, so that
   // the sum of one tile's deltas runs beside the products and the attention of the other. 0: where it pays.
   int min_tiled_tokens = 0;
@@ -53,6 +55,9 @@ class Model {
 
   // Queues `plan`; on a device that computes at once, runs it. Any error is the group's end.
   absl::Status Forward(const StepPlan& plan, LogitsSink sink);
+
+  // Of the last step: whether all its layers ran as they were recorded.
+  bool recorded() const { return recorded_; }
 
   // For tests, once the stream is synchronised: the index of the last step that had output rows, device
   // memory.
@@ -87,6 +92,8 @@ class Model {
   absl::Status Run(Half half, const RowSet& rows);
   absl::Status Walk(Half half);
   absl::Status Record(Half half, int count);
+  void Enter(StepPhase left, StepPhase entered);
+  void EnterIndex(StepPhase left, StepPhase entered);
 
   absl::Status Embed();
   void NarrowToOutputRows();
@@ -121,6 +128,8 @@ class Model {
   kernels::Stream& stream_;
   const int first_output_layer_;  // layers from here on run output rows
   const int min_tiled_tokens_;
+  const bool marks_index_;
+  bool recorded_ = false;
   StepInputs inputs_;
   Activations act_;
   kernels::Stream* side_ = nullptr;  // for work beside the stream's own; the stream itself on one rank

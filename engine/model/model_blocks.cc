@@ -115,13 +115,24 @@ absl::Status Model::SelectTokens(int number) {
   const int part = (rows_.count + shard.index_ranks - 1) / shard.index_ranks;
   const int begin = std::min(shard.rank * part, rows_.count);
   const int end = shard.indexes() ? std::min(begin + part, rows_.count) : begin;
+  const StepPhase layers = half_ == Half::kTokens ? StepPhase::kSelfDecoder : StepPhase::kCrossDecoder;
+  StepPhase left = layers;
   for (int row = begin; row < end; row += kIndexTile) {
+    EnterIndex(left, StepPhase::kIndexScores);
     SelectTile(number, row, std::min(kIndexTile, end - row));
+    left = StepPhase::kTopK;
   }
+  EnterIndex(left, StepPhase::kIndexBroadcast);
   const size_t part_bytes = static_cast<size_t>(part) * config_.plan.indexers[number].top_k * sizeof(int32_t);
   const std::span all(act_.index_slots.As<std::byte>(), part_bytes * shard.index_ranks);
-  if (shard.index_ranks == 1) return parts_.comm->Broadcast(all, /*root=*/0, stream_);
-  return parts_.comm->AllGather(all.subspan(part_bytes * shard.rank, part_bytes), all, stream_);
+  if (shard.index_ranks == 1) {
+    YOIO_RETURN_IF_ERROR(parts_.comm->Broadcast(all, /*root=*/0, stream_));
+  } else {
+    YOIO_RETURN_IF_ERROR(
+        parts_.comm->AllGather(all.subspan(part_bytes * shard.rank, part_bytes), all, stream_));
+  }
+  EnterIndex(StepPhase::kIndexBroadcast, layers);
+  return absl::OkStatus();
 }
 
 void Model::SelectTile(int number, int first_row, int num_rows) {
@@ -150,6 +161,7 @@ void Model::SelectTile(int number, int first_row, int num_rows) {
                         .scores = act_.index_scores.As<float>(),
                         .score_stride = score_stride},
                        stream_);
+  EnterIndex(StepPhase::kIndexScores, StepPhase::kTopK);
   backend_.TopK({.scores = act_.index_scores.As<float>(),
                  .score_stride = score_stride,
                  .block_tables = inputs_.block_tables(),

@@ -142,14 +142,14 @@ void CpuBackend::Draw(const DrawArgs& args, Stream& stream) { cpu::Draw(args, Cp
 
 void CpuBackend::Pick(const PickArgs& args, Stream& stream) { cpu::Pick(args, Cpu(stream)); }
 
-void CpuBackend::JoinParts(const JoinPartsArgs& args, Stream& stream) {
-  cpu::JoinParts(args, Cpu(stream));
-}
+void CpuBackend::JoinParts(const JoinPartsArgs& args, Stream& stream) { cpu::JoinParts(args, Cpu(stream)); }
 
 void CpuBackend::RecordTokens(const RecordTokensArgs& args, Stream& stream) {
   cpu::RecordTokens(args, Cpu(stream));
 }
 
 void CpuBackend::Logprobs(const LogprobsArgs& args, Stream& stream) { cpu::Logprobs(args, Cpu(stream)); }
+
+void CpuBackend::Stamp(const StampArgs& args, Stream& stream) { cpu::Stamp(args, Cpu(stream)); }
 
 }  // namespace yoio::kernels::cpu

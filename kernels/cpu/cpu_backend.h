@@ -66,6 +66,7 @@ class CpuBackend final : public Backend {
   void JoinParts(const JoinPartsArgs& args, Stream& stream) override;
   void RecordTokens(const RecordTokensArgs& args, Stream& stream) override;
   void Logprobs(const LogprobsArgs& args, Stream& stream) override;
+  void Stamp(const StampArgs& args, Stream& stream) override;
 
  private:
   void Free(void* data, size_t bytes, bool on_host) override;

@@ -67,6 +67,7 @@ void Pick(const PickArgs& args, CpuStream& stream);
 void JoinParts(const JoinPartsArgs& args, CpuStream& stream);
 void RecordTokens(const RecordTokensArgs& args, CpuStream& stream);
 void Logprobs(const LogprobsArgs& args, CpuStream& stream);
+void Stamp(const StampArgs& args, CpuStream& stream);
 
 }  // namespace yoio::kernels::cpu
 

@@ -240,4 +240,6 @@ void CudaBackend::RecordTokens(const RecordTokensArgs& args, Stream& stream) {
 
 void CudaBackend::Logprobs(const LogprobsArgs& args, Stream& stream) { cuda::Logprobs(args, Cuda(stream)); }
 
+void CudaBackend::Stamp(const StampArgs& args, Stream& stream) { cuda::Stamp(args, Cuda(stream)); }
+
 }  // namespace yoio::kernels::cuda

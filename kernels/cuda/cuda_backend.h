@@ -70,6 +70,7 @@ class CudaBackend final : public Backend {
   void JoinParts(const JoinPartsArgs& args, Stream& stream) override;
   void RecordTokens(const RecordTokensArgs& args, Stream& stream) override;
   void Logprobs(const LogprobsArgs& args, Stream& stream) override;
+  void Stamp(const StampArgs& args, Stream& stream) override;
 
  private:
   CudaBackend(int device, std::string name) : device_(device), name_(std::move(name)) {}

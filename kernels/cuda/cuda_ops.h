@@ -35,6 +35,7 @@ void Pick(const PickArgs& args, CudaStream& stream);
 void JoinParts(const JoinPartsArgs& args, CudaStream& stream);
 void RecordTokens(const RecordTokensArgs& args, CudaStream& stream);
 void Logprobs(const LogprobsArgs& args, CudaStream& stream);
+void Stamp(const StampArgs& args, CudaStream& stream);
 
 }  // namespace yoio::kernels::cuda
 

@@ -12,12 +12,14 @@
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
 #include "tests/engine/engine_harness.h"
+#include "tests/engine/hanging_backend.h"
 
 namespace yoio {
 namespace {
 
 using test::Call;
 using test::ExpectAllReturned;
+using test::Gate;
 using test::Generate;
 using test::IdsRequest;
 using test::MakeEngine;
@@ -149,6 +151,27 @@ TEST_F(EngineTextTest, CancelReachesARequestThatIsStillTokenized) {
     EXPECT_EQ(call->Wait().end->code(), absl::StatusCode::kCancelled);
   }
   ExpectAllReturned(*engine_);
+}
+
+TEST_F(EngineTextTest, TheStateTellsOfPromptsBeingTokenized) {
+  Gate gate;
+  gate.Close();
+  for (int i = 0; i < MicroOptions().text_threads; ++i) {
+    ASSERT_TRUE(engine_->RunText([&] { gate.Pass(); }).ok());
+  }
+  const auto call = Submit(*engine_, TextRequest("tokenizing", 5));
+  const auto state = engine_->DumpState(10, Clock::now() + std::chrono::seconds(30));
+  gate.Open();
+  ASSERT_TRUE(state.ok()) << state.status();
+  ASSERT_EQ(state->requests.size(), 1);
+  EXPECT_EQ(state->requests[0].id, "tokenizing");
+  EXPECT_EQ(state->requests[0].phase, Phase::kQueued);
+  EXPECT_EQ(state->requests[0].queue_position, 1);
+  EXPECT_GT(state->requests[0].age, Duration::zero());
+  const Timing timing = call->Wait().summary->timing;
+  EXPECT_GE(timing.tokenize, timing.waited_tokenizer);
+  EXPECT_GT(timing.waited_tokenizer, Duration::zero());
+  EXPECT_EQ(timing.time_to_first_token, timing.tokenize + timing.queue + timing.prefill);
 }
 
 TEST_F(EngineTextTest, DestructionWaitsForPromptsBeingTokenized) {

@@ -112,6 +112,7 @@ class FailingBackend : public kernels::Backend {
   void Logprobs(const kernels::LogprobsArgs& args, Stream& stream) override {
     inner_->Logprobs(args, stream);
   }
+  void Stamp(const kernels::StampArgs& args, Stream& stream) override { inner_->Stamp(args, stream); }
 
  private:
   void Free(void*, size_t, bool) override {}  // its buffers belong to the other

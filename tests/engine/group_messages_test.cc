@@ -61,8 +61,20 @@ StepPlan SmallPlan() {
   return plan;
 }
 
+Ended FullEnded() {
+  using std::chrono::nanoseconds;
+  Ended ended{.rank = 3, .step = int64_t{1} << 40, .times = {}};
+  for (int phase = 0; phase < kNumStepPhases; ++phase) {
+    ended.times.phases[phase] = nanoseconds(int64_t{1'000'000'000'000} * phase + 1);
+    ended.times.total += ended.times.phases[phase];
+  }
+  ended.times.comm_wait = nanoseconds(5);
+  ended.times.recorded = true;
+  return ended;
+}
+
 std::vector<GroupMessage> AllKinds() {
-  return {FullHello(), FullWelcome(), Loaded{}, SmallPlan(), Ended{.rank = 3, .step = 1 << 20}, Bye{}};
+  return {FullHello(), FullWelcome(), Loaded{}, SmallPlan(), FullEnded(), Bye{}};
 }
 
 TEST(GroupMessagesTest, EveryKindComesBack) {
@@ -87,14 +99,27 @@ TEST(GroupMessagesTest, EveryKindComesBack) {
   EXPECT_EQ(welcome.cache.host_blocks, 700);
   EXPECT_EQ(welcome.cache.host_rings, 32);
   EXPECT_EQ(welcome.cache.ring_tokens, 1088);
+  const Ended ended = std::get<Ended>(*DeserializeMessage(SerializeMessage(FullEnded())));
+  EXPECT_EQ(ended.rank, 3);
+  EXPECT_EQ(ended.step, int64_t{1} << 40);
+  EXPECT_EQ(ended.times.total, FullEnded().times.total);
+  EXPECT_EQ(ended.times.phases, FullEnded().times.phases);
+  EXPECT_EQ(ended.times.comm_wait, std::chrono::nanoseconds(5));
+  EXPECT_TRUE(ended.times.recorded);
 }
 
 // The bytes themselves, so that a change of the layout is noticed, and with it the version.
 TEST(GroupMessagesTest, TheLayoutIsFixed) {
-  const std::string header("\x02\x00\x47\x59", 4);
+  const std::string header("\x03\x00\x47\x59", 4);
   EXPECT_EQ(SerializeMessage(Loaded{}), header + std::string("\x02\0\0\0", 4));
-  EXPECT_EQ(SerializeMessage(Ended{.rank = 3, .step = 5}),
-            header + std::string("\x04\0\0\0\x03\0\0\0\x05\0\0\0\0\0\0\0", 16));
+  Ended ended{.rank = 3, .step = 5, .times = {}};
+  ended.times.total = std::chrono::nanoseconds(9);
+  ended.times.phases.back() = std::chrono::nanoseconds(int64_t{2} << 32);
+  ended.times.comm_wait = std::chrono::nanoseconds(7);
+  ended.times.recorded = true;
+  EXPECT_EQ(SerializeMessage(ended), header + std::string("\x04\0\0\0\x03\0\0\0\x05\0\0\0\0\0\0\0", 16) +
+                                         std::string("\x09\0\0\0\0\0\0\0", 8) + std::string(6 * 8, '\0') +
+                                         std::string("\0\0\0\0\x02\0\0\0\x07\0\0\0\0\0\0\0\x01\0\0\0", 20));
   EXPECT_EQ(SerializeMessage(SmallPlan()), header + std::string("\x03\0\0\0", 4) + Serialize(SmallPlan()));
   EXPECT_EQ(SerializeMessage(FullHello()).size(), 104u);
   EXPECT_EQ(SerializeMessage(FullWelcome()).size(), 92u);
@@ -168,6 +193,10 @@ TEST(GroupMessagesTest, SizesThatNoEngineHas) {
   EXPECT_THAT(error(FullWelcome(), [](W& m) { m.cache.host_rings = -1; }), HasSubstr("host_rings -1"));
   EXPECT_THAT(error(Ended{}, [](Ended& m) { m.rank = -1; }), HasSubstr("rank -1"));
   EXPECT_THAT(error(Ended{}, [](Ended& m) { m.step = -1; }), HasSubstr("step -1"));
+  const Duration negative = std::chrono::nanoseconds(-3);
+  EXPECT_THAT(error(Ended{}, [&](Ended& m) { m.times.total = negative; }), HasSubstr("total -3"));
+  EXPECT_THAT(error(Ended{}, [&](Ended& m) { m.times.phases[4] = negative; }), HasSubstr("phase -3"));
+  EXPECT_THAT(error(Ended{}, [&](Ended& m) { m.times.comm_wait = negative; }), HasSubstr("comm_wait -3"));
 }
 
 TEST(GroupMessagesTest, TheHashOfAConfigSeesEveryKey) {

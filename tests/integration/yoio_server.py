@@ -73,7 +73,7 @@ class Process:
         self.files = tempfile.TemporaryDirectory(prefix="yoio-server-")
         self.out_path, self.err_path = Path(self.files.name) / "out", Path(self.files.name) / "err"
         with self.out_path.open("wb") as out, self.err_path.open("wb") as err:
-            environment = clean_environment() | self.environment
+            environment = clean_environment() | {"TMPDIR": self.files.name} | self.environment
             self.process = subprocess.Popen(
                 [BINARY, "--model", str(model), *flags], stdout=out, stderr=err, env=environment
             )

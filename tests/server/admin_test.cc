@@ -3,9 +3,11 @@
 #include <grpcpp/grpcpp.h>
 #include <gtest/gtest.h>
 
+#include <array>
 #include <ctime>
 #include <thread>
 
+#include "base/bounded_queue.h"
 #include "nlohmann/json.hpp"
 #include "server/admin/admin_server.h"
 #include "tests/server/gunzip.h"
@@ -21,7 +23,6 @@ using std::chrono::minutes;
 using std::chrono::seconds;
 using testing::ElementsAre;
 using testing::HasSubstr;
-using testing::IsEmpty;
 
 constexpr char kToken[] = "the-token-of-these-tests";
 
@@ -107,9 +108,10 @@ TEST_F(AdminTest, AnIdFindsAllWhoHadItTheNewestFirst) {
 }
 
 TEST_F(AdminTest, TheSlowestComeInOrder) {
+  const TimePoint now = Clock::now();
   for (const int millis : {10, 40, 20, 30}) {
-    engine_.End(engine_.Accept("took-" + std::to_string(millis), Clock::now() - milliseconds(millis)),
-                milliseconds(millis));
+    const RequestNumber number = engine_.Accept("took-" + std::to_string(millis), now - milliseconds(millis));
+    engine_.End(number, milliseconds(millis), now);
   }
   v1::GetTracesRequest request;
   request.set_slowest(3);
@@ -263,23 +265,24 @@ TEST_F(AdminTest, AProfileOfAnIdleEngineEndsWithItsDuration) {
   EXPECT_NE(Gunzip(profile).find("traceEvents"), std::string::npos);
 }
 
-// More answers than there are places: those that wait hold one each, and give it back when they are
+// One answer more than there are places: it is refused, and the others give theirs back when they are
 // cancelled.
 TEST_F(AdminTest, AnswersAreBoundedAndGivenUpWithTheirClients) {
-  constexpr int kPlaces = 16;
+  constexpr int kCalls = 17;
   v1::ProfileRequest wanted;
   wanted.mutable_duration()->set_seconds(60);
-  std::vector<std::unique_ptr<grpc::ClientContext>> contexts;
-  std::vector<std::unique_ptr<grpc::ClientReader<v1::ProfileResponse>>> readers;
-  for (int i = 0; i < kPlaces; ++i) {
-    contexts.push_back(std::make_unique<grpc::ClientContext>());
-    contexts.back()->AddMetadata("authorization", std::string("Bearer ") + kToken);
-    readers.push_back(stub_->Profile(contexts.back().get(), wanted));
+  std::array<grpc::ClientContext, kCalls> contexts;
+  BoundedQueue<grpc::StatusCode> codes(kCalls);
+  std::vector<std::thread> callers;
+  for (grpc::ClientContext& context : contexts) {
+    context.AddMetadata("authorization", std::string("Bearer ") + kToken);
+    callers.emplace_back([&] { codes.Push(stub_->Profile(&context, wanted)->Finish().error_code()); });
   }
+  EXPECT_EQ(codes.Pop(), grpc::RESOURCE_EXHAUSTED);
+  for (grpc::ClientContext& context : contexts) context.TryCancel();
+  for (std::thread& caller : callers) caller.join();
+  for (int i = 1; i < kCalls; ++i) EXPECT_EQ(codes.Pop(), grpc::CANCELLED);
   const TimePoint deadline = Clock::now() + seconds(20);
-  while (DumpState().error_code() != grpc::RESOURCE_EXHAUSTED) ASSERT_LT(Clock::now(), deadline);
-  for (const auto& context : contexts) context->TryCancel();
-  for (const auto& reader : readers) EXPECT_EQ(reader->Finish().error_code(), grpc::CANCELLED);
   while (!DumpState().ok()) ASSERT_LT(Clock::now(), deadline);
 }
 

@@ -44,9 +44,9 @@ class FailureReportTest : public testing::Test {
 
 TEST_F(FailureReportTest, OneRecordSaysWhereEverythingIs) {
   FailureReport report(file_, log_.logger);
-  report.Arm(&engine_);
-  report.Write(absl::DeadlineExceededError("step 1 has taken longer than 3 s"));
-  report.Write(absl::UnavailableError("what comes of it"));
+  report.Arm(engine_.recorder());
+  report.Write(absl::DeadlineExceededError("step 1 has taken longer than 3 s"), engine_.ranks());
+  report.Write(absl::UnavailableError("what comes of it"), engine_.ranks());
   const std::string text = log_.text();
   ASSERT_EQ(std::count(text.begin(), text.end(), '\n'), 1) << text;
   const json record = json::parse(text);
@@ -67,8 +67,8 @@ TEST_F(FailureReportTest, TheTerminationLogHasRoomForFourThousandBytes) {
     members.push_back({engine_.Accept(std::string(100, 'x') + std::to_string(i)), 1});
   engine_.PlanStep(2, members);
   FailureReport report(file_, log_.logger);
-  report.Arm(&engine_);
-  report.Write(absl::InternalError(std::string(3000, 'm')));
+  report.Arm(engine_.recorder());
+  report.Write(absl::InternalError(std::string(3000, 'm')), engine_.ranks());
   EXPECT_LT(Contents(file_).size(), 4096u);
   const json record = json::parse(Contents(file_));
   EXPECT_EQ(record["ranks"].size(), 2u);
@@ -79,20 +79,20 @@ TEST_F(FailureReportTest, TheTerminationLogHasRoomForFourThousandBytes) {
 
 TEST_F(FailureReportTest, NothingIsReportedBeforeAndAfter) {
   FailureReport report(file_, log_.logger);
-  report.Write(absl::InternalError("while loading"));
-  report.Arm(&engine_);
+  report.Write(absl::InternalError("while loading"), engine_.ranks());
+  report.Arm(engine_.recorder());
   report.Disarm();
-  report.Write(absl::InternalError("while leaving"));
+  report.Write(absl::InternalError("while leaving"), engine_.ranks());
   EXPECT_EQ(log_.text(), "");
   EXPECT_EQ(Contents(file_), "");
 }
 
-TEST_F(FailureReportTest, AProcessWithoutAnEngineHasItsStacks) {
+TEST_F(FailureReportTest, AProcessWithoutARecorderHasItsStacks) {
   FailureReport report("", log_.logger);
   report.Arm(nullptr);
-  report.Write(absl::UnavailableError("the leader has gone"));
+  report.Write(absl::UnavailableError("the leader has gone"), {});
   const json record = json::parse(log_.text());
-  EXPECT_TRUE(record["ranks"].empty());
+  EXPECT_FALSE(record.contains("step"));
   EXPECT_FALSE(record["stacks"].empty());
 }
 

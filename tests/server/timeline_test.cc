@@ -14,10 +14,12 @@ namespace yoio {
 namespace {
 
 using nlohmann::json;
-using testing::Contains;
 using testing::UnorderedElementsAre;
 
 constexpr int kSteps = 20;
+
+using ThreadOfTrace = std::pair<int, int>;  // process and thread
+ThreadOfTrace ThreadOf(const json& event) { return {event["pid"].get<int>(), event["tid"].get<int>()}; }
 
 class TimelineTest : public testing::Test {
  protected:
@@ -41,22 +43,21 @@ class TimelineTest : public testing::Test {
 };
 
 TEST_F(TimelineTest, EveryThreadHasAName) {
-  std::set<std::pair<int, int>> named, used;
+  std::set<ThreadOfTrace> named, used;
   for (const json& event : Events("M")) {
-    if (event["name"] == "thread_name") named.insert({event["pid"], event["tid"]});
+    if (event["name"] == "thread_name") named.insert(ThreadOf(event));
   }
-  for (const json& event : Events("X")) used.insert({event["pid"], event["tid"]});
+  for (const json& event : Events("X")) used.insert(ThreadOf(event));
   EXPECT_EQ(used.size(), 1u + RecordingEngine::kRanks);
   EXPECT_EQ(named, used);
 }
 
 TEST_F(TimelineTest, SpansOfAThreadComeInOrderAndNest) {
-  std::map<std::pair<int, int>, std::vector<std::pair<double, double>>>
-      open;  // begin and end of enclosing spans
-  std::map<std::pair<int, int>, double> last_begin;
+  std::map<ThreadOfTrace, std::vector<std::pair<double, double>>> open;  // begin and end of enclosing spans
+  std::map<ThreadOfTrace, double> last_begin;
   constexpr double kRounding = 1e-3;
   for (const json& event : Events("X")) {
-    const std::pair<int, int> thread(event["pid"], event["tid"]);
+    const ThreadOfTrace thread = ThreadOf(event);
     const double begin = event["ts"], end = begin + event["dur"].get<double>();
     if (last_begin.contains(thread)) {
       EXPECT_GE(begin, last_begin[thread]);
