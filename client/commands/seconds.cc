@@ -31,9 +31,10 @@ std::optional<double> ParseSeconds(const std::string& text) {
 }
 
 std::string Readable(double seconds) {
-  const bool whole = seconds >= 1;
+  // Thresholds are where rounding comes to another digit.
+  const bool whole = seconds >= 0.9995;
   const double value = whole ? seconds : seconds * 1e3;
-  const int decimals = value >= 100 ? 0 : value >= 10 ? 1 : 2;
+  const int decimals = value >= 99.95 ? 0 : value >= 9.995 ? 1 : 2;
   return absl::StrFormat("%.*f %s", decimals, value, whole ? "s" : "ms");
 }
 

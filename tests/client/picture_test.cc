@@ -96,6 +96,9 @@ TEST(Seconds, TimesAreWrittenWithThreeDigits) {
   EXPECT_EQ(Readable(0.00003), "0.03 ms");
   EXPECT_EQ(Readable(0.341), "341 ms");
   EXPECT_EQ(Readable(6.214), "6.21 s");
+  EXPECT_EQ(Readable(0.0099999), "10.0 ms");
+  EXPECT_EQ(Readable(0.0999999), "100 ms");
+  EXPECT_EQ(Readable(0.9999), "1.00 s");
   EXPECT_EQ(Readable(At(0.25)), "2023-11-14 22:13:20.250 UTC");
 }
 

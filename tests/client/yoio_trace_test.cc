@@ -218,6 +218,7 @@ TEST_F(YoioTraceTest, ATimelineGoesIntoAFile) {
 TEST_F(YoioTraceTest, DebugShowsTheStateOrItsMessages) {
   server_.dump_state = [](const auto&, auto* writer) {
     v1::DumpStateResponse response;
+    response.mutable_engine()->mutable_time()->set_seconds(0);
     response.mutable_engine()->set_step(4711);
     writer->Write(response);
     response.mutable_request()->set_request_id("alive");
@@ -229,7 +230,22 @@ TEST_F(YoioTraceTest, DebugShowsTheStateOrItsMessages) {
   EXPECT_THAT(tables.out, HasSubstr("4,711"));
   EXPECT_THAT(tables.out, HasSubstr("\nalive "));
   EXPECT_EQ(Yoio({"debug", "--json"}).out,
-            "{\"engine\":{\"step\":\"4711\"}}\n{\"request\":{\"request_id\":\"alive\"}}\n");
+            "{\"engine\":{\"time\":\"1970-01-01T00:00:00Z\",\"step\":\"4711\"}}\n{\"request\":{\"request_"
+            "id\":\"alive\"}}\n");
+}
+
+TEST_F(YoioTraceTest, DebugShowsWhatIsKnownOfAnEngineThatHangs) {
+  server_.dump_state = [](const auto&, auto* writer) {
+    v1::DumpStateResponse response;
+    response.mutable_engine()->mutable_time()->set_seconds(0);
+    response.mutable_engine()->set_step(4711);
+    writer->Write(response);
+    return RichStatus(grpc::StatusCode::UNAVAILABLE, "the engine thread hangs", "ENGINE_FAILED", {});
+  };
+  const CommandResult result = Yoio({"debug"});
+  EXPECT_EQ(result.exit_code, 3);
+  EXPECT_THAT(result.out, HasSubstr("4,711"));
+  EXPECT_THAT(result.err, HasSubstr("the engine thread hangs"));
 }
 
 TEST_F(YoioTraceTest, DebugWatchesUntilItIsStopped) {
