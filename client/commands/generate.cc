@@ -222,7 +222,7 @@ class GenerateCommand : public Command {
     AddOutcome(status, record);
     if (timing_ && (status.ok() || record.timing.has_total()))
       std::fputs(TimingBlock(record).c_str(), stderr);
-    if (trace_) Draw(status, record, TraceIdOf(options.traceparent), *channel);
+    if (trace_ && !record.request_id.empty()) Draw(status, record, TraceIdOf(options.traceparent), *channel);
     return status.ok() ? kDone : ReportFailedCall(status, server_);
   }
 
@@ -258,7 +258,7 @@ class GenerateCommand : public Command {
   // The traces of the request, the first one its own. Empty when there is nobody to ask, or no answer, which
   // has been reported: the request itself has its outcome already.
   std::vector<v1::RequestTrace> AskAdmin(const RequestRecord& record, const ChannelOptions& data) const {
-    if (admin_server_.empty() || record.request_id.empty()) return {};
+    if (admin_server_.empty() || admin_token_file_.empty()) return {};
     ChannelOptions channel;
     channel.server = admin_server_;
     CredentialFiles token;
@@ -272,8 +272,7 @@ class GenerateCommand : public Command {
     v1::GetTracesRequest request;
     request.set_request_id(record.request_id);
     request.set_steps(true);
-    CallOptions options = Options();
-    const auto traces = FetchTraces(client, request, options);
+    const auto traces = FetchTraces(client, request, Options());
     if (traces.ok()) return *traces;
     ReportFailedCall(traces.status(), admin_server_, kAdminListener);
     return {};

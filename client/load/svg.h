@@ -7,7 +7,7 @@
 namespace yoio {
 
 // The start of a document of `width` by `height` that is readable on light and on dark ground: it follows the
-// reader's color scheme. `light` and `dark` are further style rules. Ends with `</svg>`, which the caller
+// reader's colour scheme. `light` and `dark` are further style rules. Ends with `</svg>`, which the caller
 // adds.
 std::string SvgStart(double width, double height, const std::string& light, const std::string& dark);
 
