@@ -1,5 +1,8 @@
 // What `yoio trace` and `yoio debug` draw.
 #include <gtest/gtest.h>
+#include <pty.h>
+#include <stdlib.h>
+#include <unistd.h>
 
 #include <string>
 #include <vector>
@@ -24,6 +27,59 @@ google::protobuf::Timestamp At(double seconds) {
   time.set_seconds(1'700'000'000 + since.seconds());
   time.set_nanos(since.nanos());
   return time;
+}
+
+class TerminalTest : public testing::Test {
+ protected:
+  TerminalTest() {
+    for (const char* name : {"LC_ALL", "LC_CTYPE", "LANG", "NO_COLOR"}) unsetenv(name);
+    setenv("TERM", "xterm", 1);
+  }
+
+  // What is drawn for a terminal of `columns`.
+  static Terminal WithColumns(unsigned short columns) {
+    winsize size{};
+    size.ws_row = 24;
+    size.ws_col = columns;
+    int ours = -1, its = -1;
+    EXPECT_EQ(openpty(&ours, &its, nullptr, nullptr, &size), 0);
+    const Terminal terminal = TerminalOf(its, /*ascii=*/false);
+    close(ours);
+    close(its);
+    return terminal;
+  }
+};
+
+TEST_F(TerminalTest, ATerminalSaysHowWideItIs) {
+  EXPECT_EQ(WithColumns(132).width, 132);
+  EXPECT_EQ(WithColumns(20).width, 60);
+  EXPECT_EQ(WithColumns(0).width, 80);
+  int pipe_ends[2];
+  ASSERT_EQ(pipe(pipe_ends), 0);
+  EXPECT_EQ(TerminalOf(pipe_ends[1], false).width, 80);
+  EXPECT_FALSE(TerminalOf(pipe_ends[1], false).color);
+  close(pipe_ends[0]);
+  close(pipe_ends[1]);
+}
+
+TEST_F(TerminalTest, ColorsCanBeTurnedOff) {
+  EXPECT_TRUE(WithColumns(80).color);
+  setenv("TERM", "dumb", 1);
+  EXPECT_FALSE(WithColumns(80).color);
+  setenv("TERM", "xterm", 1);
+  setenv("NO_COLOR", "1", 1);
+  EXPECT_FALSE(WithColumns(80).color);
+}
+
+TEST_F(TerminalTest, TheLocaleTellsWhetherThereIsUnicode) {
+  EXPECT_FALSE(WithColumns(80).unicode);
+  setenv("LANG", "en_US.UTF-8", 1);
+  EXPECT_TRUE(WithColumns(80).unicode);
+  EXPECT_FALSE(TerminalOf(STDOUT_FILENO, /*ascii=*/true).unicode);
+  setenv("LC_ALL", "C", 1);
+  EXPECT_FALSE(WithColumns(80).unicode);
+  setenv("LC_ALL", "C.utf8", 1);
+  EXPECT_TRUE(WithColumns(80).unicode);
 }
 
 TEST(TimeScale, LabelsStandAtTheirTicks) {
