@@ -124,9 +124,9 @@ std::string StepBlock(const v1::RequestTrace& trace, const v1::StepTrace& step, 
       absl::StrCat("step ", Grouped(step.step()), ": ", Readable(Seconds(step.duration())), ", ",
                    Readable(SecondsBetween(trace.arrival(), step.start())), " after arrival",
                    ended_gap ? Painted("  <- ended the longest gap", Color::kRed, terminal) : "", "\n");
-  absl::StrAppend(&out, "  ", Grouped(step.batch_tokens()), " tokens, ", Grouped(step.prompt_tokens()),
-                  " of prompts, ", Grouped(step.tokens()), " its own; ", Grouped(step.waiting()),
-                  " requests waited, ", Grouped(step.free_blocks()), " blocks were free\n");
+  absl::StrAppend(&out, "  tokens ", Grouped(step.batch_tokens()), ", of prompts ",
+                  Grouped(step.prompt_tokens()), ", its own ", Grouped(step.tokens()), "; requests waiting ",
+                  Grouped(step.waiting()), "; free blocks ", Grouped(step.free_blocks()), "\n");
   for (const v1::RankTimes& rank : step.ranks()) out += RankLine(rank, scale, terminal);
   return out + Sharers(step, trace.request_id(), terminal.width);
 }

@@ -1,6 +1,7 @@
 // `yoio trace`: where the time of requests went, and what every rank did meanwhile.
 #include <unistd.h>
 
+#include <algorithm>
 #include <fstream>
 #include <string>
 #include <vector>
@@ -21,12 +22,35 @@ namespace {
 
 constexpr char kFooter[] = R"(Examples:
   yoio trace --slowest 10
-  yoio trace --since 5m
+  yoio trace --since 5m --sort gap
   yoio trace 8a37f4adcb37d93d --steps
   yoio trace --timeline profile.json.gz --duration 2s)";
 
 std::string CheckTime(const std::string& text) {
   return ParseSeconds(text) ? "" : absl::StrCat("expected a time as 5m, 90s or 250ms, got ", text);
+}
+
+// By falling `key`.
+template <typename Key>
+void SortBy(Key key, std::vector<v1::RequestTrace>& traces) {
+  std::stable_sort(traces.begin(), traces.end(),
+                   [key](const auto& a, const auto& b) { return Seconds(key(a)) > Seconds(key(b)); });
+}
+
+// As the server gives them for an empty `order`.
+void Sort(const std::string& order, std::vector<v1::RequestTrace>& traces) {
+  if (order == "total") SortBy([](const auto& trace) { return trace.timing().total(); }, traces);
+  if (order == "gap") SortBy([](const auto& trace) { return trace.timing().longest_gap(); }, traces);
+  if (order == "first-token") {
+    SortBy([](const auto& trace) { return trace.timing().time_to_first_token(); }, traces);
+  }
+}
+
+std::string CheckOrder(const std::string& text) {
+  for (const char* order : {"total", "gap", "first-token"}) {
+    if (text == order) return "";
+  }
+  return absl::StrCat("expected total, gap or first-token, got ", text);
 }
 
 class TraceCommand : public Command {
@@ -43,6 +67,9 @@ class TraceCommand : public Command {
                                 ->group(kTimeline);
     AddTimeOption("--duration", duration_, "How long; else 5s", kTimeline)->needs(timeline);
     AddCountOption("--max-steps", max_steps_, "End it after so many steps", kTimeline)->needs(timeline);
+    app.add_option("--sort", sort_, "The longest first, by total, gap or first-token; else the latest first")
+        ->type_name("WHAT")
+        ->check(CLI::Validator(CheckOrder, ""));
     app.add_flag("--steps", steps_, "Draw the slowest steps of each request too");
     app.add_flag("--ascii", ascii_, "Draw with ASCII; else the locale tells");
     id->excludes(slowest)->excludes(since)->excludes(timeline);
@@ -100,8 +127,9 @@ class TraceCommand : public Command {
   }
 
   int DrawTraces(AdminClient& client) const {
-    const auto traces = FetchTraces(client, Selection(), Options());
+    auto traces = FetchTraces(client, Selection(), Options());
     if (!traces.ok()) return Report(traces.status());
+    Sort(sort_, *traces);
     if (traces->empty()) return ReportNone();
     const Terminal terminal = TerminalOf(STDOUT_FILENO, ascii_);
     if (request_id_.empty()) PrintNow(RequestTable(*traces, terminal));
@@ -153,7 +181,7 @@ class TraceCommand : public Command {
     return ReportFailedCall(status, server_, kAdminListener);
   }
 
-  std::string request_id_, since_, timeline_, duration_;
+  std::string request_id_, since_, sort_, timeline_, duration_;
   std::optional<int32_t> slowest_, max_steps_;
   bool steps_ = false, ascii_ = false;
 };

@@ -337,13 +337,13 @@ TEST(SlowestSteps, ShowRanksPhasesAndWhoSharedThem) {
 s self_decoder  b index_broadcast
 
 step 1,007: 480 ms, 1.05 s after arrival  <- ended the longest gap
-  2,050 tokens, 2,048 of prompts, 1 its own; 7 requests waited, 1,234 blocks were free
+  tokens 2,050, of prompts 2,048, its own 1; requests waiting 7; free blocks 1,234
   rank 0    470 ms  ssbbbbbbbbbbbbbbbbbbb   index_broadcast 420 ms, collectives 420 ms
   rank 1    460 ms  ssssssssssssssssssss    self_decoder 450 ms, collectives 10.0 ms
   shared with long-prompt 2,048 tokens, short 1
 
 step 1,008: 30.0 ms, 1.53 s after arrival
-  2,050 tokens, 2,048 of prompts, 1 its own; 7 requests waited, 1,234 blocks were free
+  tokens 2,050, of prompts 2,048, its own 1; requests waiting 7; free blocks 1,234
   shared with 2 no longer known
 )");
 }

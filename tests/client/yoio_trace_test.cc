@@ -140,6 +140,22 @@ TEST_F(YoioTraceTest, SeveralRequestsAreATable) {
   EXPECT_THAT(Yoio({"trace", "--slowest", "2", "--steps"}).out, HasSubstr("arrived"));
 }
 
+TEST_F(YoioTraceTest, ATableCanBeSorted) {
+  v1::RequestTrace stalled = Trace("stalled", 90), late = Trace("late", 80);
+  SetMilliseconds(150, stalled.mutable_timing()->mutable_longest_gap());
+  SetMilliseconds(250, late.mutable_timing()->mutable_time_to_first_token());
+  Remember({Trace("latest", 100), stalled, late});
+  const auto first = [&](std::vector<std::string> arguments) {
+    const std::string table = Yoio(std::move(arguments)).out;
+    const size_t line = table.find('\n') + 1;
+    return table.substr(line, table.find(' ', line) - line);
+  };
+  EXPECT_EQ(first({"trace"}), "latest");
+  EXPECT_EQ(first({"trace", "--sort", "total"}), "latest");
+  EXPECT_EQ(first({"trace", "--sort", "gap"}), "stalled");
+  EXPECT_EQ(first({"trace", "--sort", "first-token"}), "late");
+}
+
 TEST_F(YoioTraceTest, JsonIsOneMessageALine) {
   Remember({Trace("a", 100), Trace("b", 90)});
   const CommandResult result = Yoio({"trace", "a", "--json"});
@@ -180,6 +196,7 @@ TEST_F(YoioTraceTest, WrongOptionsMakeNoCall) {
            {{"trace", "--slowest", "0"}, "slowest"},
            {{"trace", "--since", "5"}, "expected a time as 5m"},
            {{"trace", "--duration", "5s"}, "timeline"},
+           {{"trace", "--sort", "age"}, "expected total, gap or first-token"},
            {{"debug", "--watch", "0"}, "watch"},
            {{"generate", "x", "--traceparent", "00-1-2-3"}, "expected 00-TRACE-SPAN-FLAGS"}}) {
     std::vector<std::string> all = arguments;
