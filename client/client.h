@@ -3,29 +3,17 @@
 #define YOIO_CLIENT_CLIENT_H_
 
 #include <memory>
-#include <optional>
 #include <string>
 
 #include "absl/functional/function_ref.h"
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
-#include "base/clock.h"
-#include "client/cancellation.h"
+#include "client/call_options.h"
 #include "client/channel.h"
 #include "grpc/health/v1/health.grpc.pb.h"
 #include "yoio/v1/inference.grpc.pb.h"
 
 namespace yoio {
-
-// What holds for one call.
-struct CallOptions {
-  // The gRPC deadline, from the start of the call: past it the call fails with DEADLINE_EXCEEDED, and what
-  // the server knows of usage and timing is lost (a `time_budget` in the request keeps it). Absent: none.
-  std::optional<Duration> timeout;
-
-  // Ends the call from another thread. Not owned; may be null; must outlive the call.
-  Cancellation* cancellation = nullptr;
-};
 
 // Talks to the data listener of a server, or to those of all servers behind one name in turn. Thread-safe:
 // calls may run at the same time from any threads, and share one connection to each server. Every call blocks

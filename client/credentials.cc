@@ -43,8 +43,8 @@ absl::Status ReadApiKey(const std::string& path, std::string& api_key) {
   const absl::string_view key = absl::StripTrailingAsciiWhitespace(*content);
   if (key.empty() || key.size() > kMaxApiKeyBytes ||
       !std::all_of(key.begin(), key.end(), absl::ascii_isgraph)) {
-    return absl::InvalidArgumentError(
-        absl::StrCat(path, " holds no API key: one line of 1 to ", kMaxApiKeyBytes, " visible characters"));
+    return absl::InvalidArgumentError(absl::StrCat(path, " holds no key or token: one line of 1 to ",
+                                                   kMaxApiKeyBytes, " visible characters"));
   }
   api_key = std::string(key);
   return absl::OkStatus();

@@ -14,7 +14,7 @@ struct CredentialFiles {
   bool tls = false;              // TLS even if no file below asks for it: with the system's CA certificates
   std::string ca;                // PEM; asks for TLS
   std::string certificate, key;  // PEM, both or neither; ask for TLS
-  std::string api_key;           // one line
+  std::string api_key;           // or admin token: one line
 };
 
 // Reads the files into `options.tls` and `options.api_key`. INVALID_ARGUMENT names the file and what is wrong

@@ -24,10 +24,11 @@ line or an input file is wrong; 3 no server answers, or it is not ready;
 130 interrupted. Every error is two lines on standard error: what happened,
 what to do.
 
-Environment: YOIOCLI_SERVER and YOIOCLI_HEALTH_SERVER stand in for --server,
-YOIOCLI_TLS, YOIOCLI_TLS_CA, YOIOCLI_TLS_CERT, YOIOCLI_TLS_KEY and
-YOIOCLI_API_KEY_FILE for the options of those names. An API key is named by its
-file and never given on the command line, where others could read it.)";
+Environment: YOIOCLI_SERVER, YOIOCLI_HEALTH_SERVER and YOIOCLI_ADMIN_SERVER
+stand in for --server, YOIOCLI_TLS, YOIOCLI_TLS_CA, YOIOCLI_TLS_CERT,
+YOIOCLI_TLS_KEY, YOIOCLI_API_KEY_FILE and YOIOCLI_ADMIN_TOKEN_FILE for the
+options of those names. An API key or admin token is named by its file and never
+given on the command line, where others could read it.)";
 
 std::vector<std::unique_ptr<Command>> MakeCommands(CLI::App& program) {
   std::vector<std::unique_ptr<Command>> commands;
@@ -37,6 +38,8 @@ std::vector<std::unique_ptr<Command>> MakeCommands(CLI::App& program) {
   commands.push_back(MakeInfoCommand(program));
   commands.push_back(MakeHealthCommand(program));
   commands.push_back(MakeBenchCommand(program));
+  commands.push_back(MakeTraceCommand(program));
+  commands.push_back(MakeDebugCommand(program));
   return commands;
 }
 

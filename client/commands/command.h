@@ -40,10 +40,13 @@ class Command {
   void AddCommonOptions(const std::string& default_server, const std::string& variable);
   // Adds --tls and its files, and --api-key-file: for a command of the data listener.
   void AddCredentialOptions();
+  // Adds --tls and its files, and --admin-token-file: for a command of the admin listener.
+  void AddAdminCredentialOptions();
   // Adds --timeout.
   void AddTimeoutOption();
   // Adds an option that takes a positive number of seconds.
-  void AddSecondsOption(const std::string& name, std::optional<double>& seconds, const std::string& help);
+  CLI::Option* AddSecondsOption(const std::string& name, std::optional<double>& seconds,
+                                const std::string& help);
 
   CallOptions Options() const;
   // Whom to call, with what the credential options name read in. Absent when that failed, which has been
@@ -55,10 +58,15 @@ class Command {
   bool json_ = false;
   std::optional<double> timeout_seconds_;
   CredentialFiles credentials_;
+
+ private:
+  void AddTlsOptions();
+  void AddFileOption(const char* name, std::string& value, const char* variable, const char* help);
 };
 
 inline constexpr char kDataServer[] = "127.0.0.1:50051";
 inline constexpr char kHealthServer[] = "127.0.0.1:50052";
+inline constexpr char kAdminServer[] = "127.0.0.1:50053";
 
 // Each adds its command to `program`, which must outlive it.
 std::unique_ptr<Command> MakeGenerateCommand(CLI::App& program);
@@ -67,6 +75,8 @@ std::unique_ptr<Command> MakeTokenizeCommand(CLI::App& program);
 std::unique_ptr<Command> MakeInfoCommand(CLI::App& program);
 std::unique_ptr<Command> MakeHealthCommand(CLI::App& program);
 std::unique_ptr<Command> MakeBenchCommand(CLI::App& program);
+std::unique_ptr<Command> MakeTraceCommand(CLI::App& program);
+std::unique_ptr<Command> MakeDebugCommand(CLI::App& program);
 
 }  // namespace yoio
 

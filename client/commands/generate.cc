@@ -1,4 +1,6 @@
 // `yoio generate`: continues a prompt and shows the output as it arrives.
+#include <unistd.h>
+
 #include <cstdio>
 #include <optional>
 #include <string>
@@ -12,9 +14,15 @@
 #include "client/commands/interrupt.h"
 #include "client/commands/prompt.h"
 #include "client/commands/report.h"
+#include "client/commands/request_picture.h"
+#include "client/commands/seconds.h"
+#include "client/commands/step_picture.h"
 #include "client/commands/text_stream.h"
 #include "client/commands/timing.h"
+#include "client/commands/traceparent.h"
+#include "client/commands/traces.h"
 #include "client/commands/waiting_line.h"
+#include "client/error_details.h"
 
 namespace yoio {
 namespace {
@@ -23,14 +31,6 @@ namespace {
 template <typename Message, typename Value, typename Field>
 void Set(Message* message, void (Message::*set)(Field), const std::optional<Value>& value) {
   if (value) (message->*set)(*value);
-}
-
-google::protobuf::Duration ToProto(double seconds) {
-  const auto whole = static_cast<int64_t>(seconds);
-  google::protobuf::Duration duration;
-  duration.set_seconds(whole);
-  duration.set_nanos(static_cast<int32_t>((seconds - static_cast<double>(whole)) * 1e9));
-  return duration;
 }
 
 // "123=-1.5" -> (123, -1.5).
@@ -63,6 +63,7 @@ class GenerateCommand : public Command {
     AddCredentialOptions();
     AddTimeoutOption();
     AddSecondsOption("--time-budget", time_budget_, "End well with what is ready after this");
+    AddTraceOptions();
   }
 
   int Run() override {
@@ -129,6 +130,26 @@ class GenerateCommand : public Command {
         ->group("Output");
   }
 
+  void AddTraceOptions() {
+    const char* const group = "Tracing";
+    CLI::Validator check(CheckTraceparent, "");
+    app_.add_flag("--trace", trace_, "Afterwards draw where the time went, on standard error")->group(group);
+    app_.add_option("--traceparent", traceparent_,
+                    "The trace that the request is a part of; with --trace else one is drawn")
+        ->type_name("VALUE")
+        ->check(check)
+        ->group(group);
+    app_.add_option("--admin-server", admin_server_, "With --trace: ask this admin listener for the steps")
+        ->type_name("HOST:PORT")
+        ->envname("YOIOCLI_ADMIN_SERVER")
+        ->group(group);
+    app_.add_option("--admin-token-file", admin_token_file_, "The token of --admin-server")
+        ->type_name("FILE")
+        ->envname("YOIOCLI_ADMIN_TOKEN_FILE")
+        ->group(group);
+    app_.add_flag("--ascii", ascii_, "Draw with ASCII; else the locale tells")->group(group);
+  }
+
   v1::GenerateRequest MakeRequest(const Prompt& prompt) const {
     using Request = v1::GenerateRequest;
     Request request;
@@ -182,6 +203,7 @@ class GenerateCommand : public Command {
     const InterruptCancels interrupt(cancellation);
     CallOptions options = Options();
     options.cancellation = &cancellation;
+    options.traceparent = traceparent_.empty() && trace_ ? DrawTraceparent() : traceparent_;
 
     const std::optional<ChannelOptions> channel = Channel();
     if (!channel) return kUsage;
@@ -197,9 +219,63 @@ class GenerateCommand : public Command {
     const absl::Status status = client.Generate(request, on_event, options);
     if (waiting) waiting->Stop();
     if (!json_) text.Flush();
-    if (!status.ok()) return ReportFailedCall(status, server_);
-    if (timing_) std::fputs(TimingBlock(record).c_str(), stderr);
-    return kDone;
+    AddOutcome(status, record);
+    if (timing_ && (status.ok() || record.timing.has_total()))
+      std::fputs(TimingBlock(record).c_str(), stderr);
+    if (trace_ && !record.request_id.empty()) Draw(status, record, TraceIdOf(options.traceparent), *channel);
+    return status.ok() ? kDone : ReportFailedCall(status, server_);
+  }
+
+  // What a failed call says of the request.
+  static void AddOutcome(const absl::Status& status, RequestRecord& record) {
+    const ErrorDetails details = DetailsOf(status);
+    if (details.timing) record.timing = *details.timing;
+    if (details.timing) record.usage.set_completion_tokens(static_cast<int32_t>(details.tokens_sent));
+    if (record.request_id.empty()) record.request_id = details.request_id;
+  }
+
+  // The bars of what the server told, and the slowest steps if there is an admin listener to ask.
+  void Draw(const absl::Status& status, const RequestRecord& record, const std::string& trace_id,
+            const ChannelOptions& channel) const {
+    v1::RequestTrace trace;
+    trace.set_request_id(record.request_id);
+    trace.set_code(status.raw_code());
+    trace.set_reason(DetailsOf(status).reason);
+    *trace.mutable_usage() = record.usage;
+    *trace.mutable_timing() = record.timing;
+    trace.mutable_timing()->set_trace_id(trace_id);
+    const Terminal terminal = TerminalOf(STDERR_FILENO, ascii_);
+    const std::vector<v1::RequestTrace> known = AskAdmin(record, channel);
+    if (!known.empty()) {
+      *trace.mutable_arrival() = known.front().arrival();
+      *trace.mutable_steps() = known.front().steps();
+    }
+    std::fputs(RequestPicture(trace, terminal).c_str(), stderr);
+    const std::string steps = SlowestSteps(trace, kSlowestSteps, terminal);
+    if (!steps.empty()) std::fprintf(stderr, "\n%s", steps.c_str());
+  }
+
+  // The traces of the request, the first one its own. Empty when there is nobody to ask, or no answer, which
+  // has been reported: the request itself has its outcome already.
+  std::vector<v1::RequestTrace> AskAdmin(const RequestRecord& record, const ChannelOptions& data) const {
+    if (admin_server_.empty() || admin_token_file_.empty()) return {};
+    ChannelOptions channel;
+    channel.server = admin_server_;
+    CredentialFiles token;
+    token.api_key = admin_token_file_;
+    if (const absl::Status status = ReadCredentials(token, channel); !status.ok()) {
+      PrintError(status.message(), "Correct --admin-token-file.");
+      return {};
+    }
+    channel.tls = data.tls;
+    AdminClient client(channel);
+    v1::GetTracesRequest request;
+    request.set_request_id(record.request_id);
+    request.set_steps(true);
+    const auto traces = FetchTraces(client, request, Options());
+    if (traces.ok()) return *traces;
+    ReportFailedCall(traces.status(), admin_server_, kAdminListener);
+    return {};
   }
 
   void Show(const v1::GenerateResponse& event, std::optional<WaitingLine>& waiting, TextStream& text,
@@ -215,6 +291,7 @@ class GenerateCommand : public Command {
     }
     if (event.has_accepted()) {
       record.request_id = event.accepted().request_id();
+      record.usage.set_prompt_tokens(event.accepted().prompt_tokens());
     } else if (event.has_finished()) {
       absl::StrAppend(&record.endings, record.endings.empty() ? "" : ", ",
                       ShortName(event.finished().reason()));
@@ -243,6 +320,8 @@ class GenerateCommand : public Command {
   bool ignore_eos_ = false, include_stop_ = false, special_tokens_ = false;
   bool ids_ = false, logprobs_ = false, prompt_logprobs_ = false;
   bool timing_ = false, progress_ = false;
+  std::string traceparent_, admin_server_, admin_token_file_;
+  bool trace_ = false, ascii_ = false;
 };
 
 }  // namespace

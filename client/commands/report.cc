@@ -27,7 +27,6 @@ constexpr Advice kAdvice[] = {
     {"REQUEST_ID_IN_USE", "Choose another --request-id, or wait until that request has ended."},
     {"UNSUPPORTED_FIELD", "Leave out what is named there: this server cannot honour it."},
     {"UNKNOWN_FIELD", "Leave out what is named there, or use a newer server."},
-    {"BAD_CREDENTIAL", "Name a file with a valid API key by --api-key-file, or ask the operator for one."},
     {"NOT_ALLOWED", "Ask the operator of the server to allow it."},
     {"TENANT_LIMIT", "Wait until other requests of yours have ended, then try again."},
     {"EXPIRED", "Allow more by --timeout, or use --time-budget, which keeps what is ready in time."},
@@ -39,10 +38,12 @@ constexpr Advice kAdvice[] = {
     {"BUG", "Report it to the operator of the server, with the request id."},
 };
 
-std::string WhatToDo(const absl::Status& status, const ErrorDetails& details) {
+std::string WhatToDo(const absl::Status& status, const ErrorDetails& details,
+                     const ListenerAdvice& listener) {
   if (details.retry_after) {
     return absl::StrCat("Try again in ", std::ceil(ToSeconds(*details.retry_after)), " s.");
   }
+  if (details.reason == "BAD_CREDENTIAL") return listener.bad_credential;
   if (details.reason == "ENGINE_FAILED") {
     return details.suspect ? "Try again at most once: this request may be what broke the engine."
                            : "Try again when the server has restarted; `yoio health` tells.";
@@ -94,34 +95,43 @@ absl::string_view LastPart(absl::string_view message) {
   return colon == absl::string_view::npos ? message : message.substr(colon + 2);
 }
 
-int ReportNoAnswer(absl::string_view message, const std::string& server) {
+int ReportNoAnswer(absl::string_view message, const std::string& server, const ListenerAdvice& listener) {
   const std::string start = absl::StrCat("no answer from ", server, ": ");
   for (const ConnectionFailure& failure : kConnectionFailures) {
     if (!absl::StrContains(message, failure.sign)) continue;
     PrintError(absl::StrCat(start, failure.what), failure.what_to_do);
     return kUnavailable;
   }
-  PrintError(absl::StrCat(start, LastPart(message)),
-             "Start one (yoio-server --help), or name another with --server HOST:PORT.");
+  PrintError(absl::StrCat(start, LastPart(message)), listener.no_answer);
   return kUnavailable;
 }
 
 }  // namespace
+
+const ListenerAdvice kDataListener = {
+    "Start one (yoio-server --help), or name another with --server HOST:PORT.",
+    "Name a file with a valid API key by --api-key-file, or ask the operator for one."};
+const ListenerAdvice kAdminListener = {
+    "Start yoio-server with --admin-listen and --admin-token-file, or name its admin listener with --server "
+    "HOST:PORT.",
+    "Name the file with the server's admin token by --admin-token-file."};
 
 void PrintError(absl::string_view what, absl::string_view what_to_do) {
   std::fflush(stdout);
   std::fprintf(stderr, "yoio: %s\n%s\n", OneLine(what).c_str(), OneLine(what_to_do).c_str());
 }
 
-int ReportFailedCall(const absl::Status& status, const std::string& server) {
+int ReportFailedCall(const absl::Status& status, const std::string& server, const ListenerAdvice& listener) {
   const ErrorDetails details = DetailsOf(status);
   if (absl::IsCancelled(status) && details.reason != "ABORTED_BY_CALL") return kInterrupted;
-  if (absl::IsUnavailable(status) && details.reason.empty()) return ReportNoAnswer(status.message(), server);
+  if (absl::IsUnavailable(status) && details.reason.empty()) {
+    return ReportNoAnswer(status.message(), server, listener);
+  }
   const std::string request =
       details.request_id.empty() ? "" : absl::StrCat(" (request ", details.request_id, ")");
   const std::string reason = details.reason.empty() ? "" : absl::StrCat(", ", details.reason);
   PrintError(absl::StrCat(absl::StatusCodeToString(status.code()), reason, ": ", status.message(), request),
-             WhatToDo(status, details));
+             WhatToDo(status, details, listener));
   return absl::IsUnavailable(status) ? kUnavailable : kFailed;
 }
 

@@ -17,9 +17,18 @@ namespace yoio {
 // become spaces.
 void PrintError(absl::string_view what, absl::string_view what_to_do);
 
+// What to do about the failures that each listener has its own remedy for.
+struct ListenerAdvice {
+  const char* no_answer;
+  const char* bad_credential;
+};
+extern const ListenerAdvice kDataListener;
+extern const ListenerAdvice kAdminListener;
+
 // Reports a failed call to `server` with advice for its reason, and returns the exit code for it. A call that
 // somebody at this end cancelled is reported by its exit code alone.
-int ReportFailedCall(const absl::Status& status, const std::string& server);
+int ReportFailedCall(const absl::Status& status, const std::string& server,
+                     const ListenerAdvice& listener = kDataListener);
 
 // Writes one message to standard output as one line of proto3 JSON with the field names of the .proto files.
 void PrintJson(const google::protobuf::Message& message);

@@ -3,24 +3,12 @@
 #include <cmath>
 
 #include "absl/strings/str_cat.h"
-#include "absl/strings/str_format.h"
 #include "absl/strings/strip.h"
 #include "client/commands/report.h"
+#include "client/commands/seconds.h"
 
 namespace yoio {
 namespace {
-
-double Seconds(const google::protobuf::Duration& duration) {
-  return static_cast<double>(duration.seconds()) + 1e-9 * duration.nanos();
-}
-
-// Three digits in the unit that fits: "6.21 s", "341 ms", "9.84 ms".
-std::string Readable(double seconds) {
-  const bool whole = seconds >= 1;
-  const double value = whole ? seconds : seconds * 1e3;
-  const int decimals = value >= 100 ? 0 : value >= 10 ? 1 : 2;
-  return absl::StrFormat("%.*f %s", decimals, value, whole ? "s" : "ms");
-}
 
 std::string TokensPerSecond(double tokens, double seconds) {
   if (tokens <= 0 || seconds <= 0) return "";

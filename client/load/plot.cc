@@ -5,8 +5,8 @@
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
-#include "absl/strings/str_replace.h"
 #include "client/load/axis.h"
+#include "client/load/svg.h"
 
 namespace yoio {
 namespace {
@@ -15,42 +15,15 @@ constexpr double kWidth = 860, kHeight = 380;                       // of one ch
 constexpr double kLeft = 80, kRight = 20, kTop = 64, kBottom = 56;  // around its frame
 constexpr double kTitle = 48;
 
-constexpr char kStyle[] = R"(<style>
-  svg { background: #ffffff; font: 13px system-ui, sans-serif; }
-  text { fill: #333333; }
-  .title { font-size: 17px; font-weight: 600; }
-  .name { font-size: 14px; font-weight: 600; }
-  .grid { stroke: #e3e3e3; }
-  .frame { stroke: #888888; fill: none; }
-  .line { fill: none; stroke-width: 2; }
+constexpr char kLight[] = R"(  .line { fill: none; stroke-width: 2; }
   .dot { stroke-width: 3; }
   .dashed { stroke-dasharray: 6 4; }
   .s0 { stroke: #0b62a4; } .s1 { stroke: #5aa9e0; } .s2 { stroke: #b5430a; }
   .s3 { stroke: #ee9a4d; } .s4 { stroke: #2b7a3f; } .s5 { stroke: #777777; }
-  @media (prefers-color-scheme: dark) {
-    svg { background: #16181c; }
-    text { fill: #d8d8d8; }
-    .grid { stroke: #2e3238; }
-    .s0 { stroke: #4da3ec; } .s1 { stroke: #a5d3fa; } .s2 { stroke: #f0743a; }
-    .s3 { stroke: #f8c48c; } .s4 { stroke: #5fc27a; } .s5 { stroke: #9a9a9a; }
-  }
-</style>
 )";
-
-std::string Escaped(const std::string& text) {
-  return absl::StrReplaceAll(text, {{"&", "&amp;"}, {"<", "&lt;"}, {">", "&gt;"}, {"\"", "&quot;"}});
-}
-
-void AddText(std::string& svg, double x, double y, const char* anchor, const char* style,
-             const std::string& text) {
-  absl::StrAppendFormat(&svg, "<text x=\"%.1f\" y=\"%.1f\" text-anchor=\"%s\" class=\"%s\">%s</text>\n", x, y,
-                        anchor, style, Escaped(text));
-}
-
-void AddLine(std::string& svg, double x1, double y1, double x2, double y2, const std::string& style) {
-  absl::StrAppendFormat(&svg, "<line x1=\"%.1f\" y1=\"%.1f\" x2=\"%.1f\" y2=\"%.1f\" class=\"%s\"/>\n", x1,
-                        y1, x2, y2, style);
-}
+constexpr char kDark[] = R"(    .s0 { stroke: #4da3ec; } .s1 { stroke: #a5d3fa; } .s2 { stroke: #f0743a; }
+    .s3 { stroke: #f8c48c; } .s4 { stroke: #5fc27a; } .s5 { stroke: #9a9a9a; }
+)";
 
 std::string LineStyle(const Series& series, size_t index) {
   return absl::StrCat("line s", index, series.dashed ? " dashed" : "");
@@ -101,9 +74,7 @@ class Drawing {
       AddText(svg, kLeft - 8, Y(tick) + 4, "end", "tick",
               chart_.seconds ? SecondsLabel(tick) : NumberLabel(tick));
     }
-    absl::StrAppendFormat(&svg,
-                          "<rect x=\"%.1f\" y=\"%.1f\" width=\"%.1f\" height=\"%.1f\" class=\"frame\"/>\n",
-                          kLeft, top_, kWidth - kLeft - kRight, bottom_ - top_);
+    AddRect(svg, kLeft, top_, kWidth - kLeft - kRight, bottom_ - top_, "frame");
     AddText(svg, (kLeft + kWidth - kRight) / 2, bottom_ + 40, "middle", "label", chart_.x_label);
   }
 
@@ -134,10 +105,7 @@ Series SeriesOf(const char* name, const std::vector<LoadResult>& results, Value 
 
 std::string ToSvg(const std::string& title, const std::vector<Chart>& charts) {
   const double height = kTitle + kHeight * static_cast<double>(charts.size());
-  std::string svg = absl::StrFormat(
-      "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 %.0f %.0f\" width=\"%.0f\" height=\"%.0f\">\n",
-      kWidth, height, kWidth, height);
-  svg += kStyle;
+  std::string svg = SvgStart(kWidth, height, kLight, kDark);
   AddText(svg, kLeft, 30, "start", "title", title);
   double top = kTitle;
   for (const Chart& chart : charts) {

@@ -17,11 +17,12 @@
 #include "google/rpc/error_details.pb.h"
 #include "google/rpc/status.pb.h"
 #include "grpc/health/v1/health.grpc.pb.h"
+#include "yoio/v1/admin.grpc.pb.h"
 #include "yoio/v1/inference.grpc.pb.h"
 
 namespace yoio {
 
-// Serves both services on one port of the loopback interface until it is destroyed. Handlers run on gRPC's
+// Serves all services on one port of the loopback interface until it is destroyed. Handlers run on gRPC's
 // threads; set them before the first call.
 class ScriptedServer : public v1::InferenceService::Service {
  public:
@@ -41,15 +42,24 @@ class ScriptedServer : public v1::InferenceService::Service {
   Unary<v1::AbortRequest, v1::AbortResponse> abort;
   std::map<std::string, ::grpc::health::v1::HealthCheckResponse::ServingStatus> health;
 
+  // Of AdminService; calls without `admin_token` are refused, as a server does.
+  template <typename Request, typename Response>
+  using Streamed = std::function<grpc::Status(const Request&, grpc::ServerWriter<Response>*)>;
+  std::string admin_token;
+  Streamed<v1::DumpStateRequest, v1::DumpStateResponse> dump_state;
+  Streamed<v1::GetTracesRequest, v1::GetTracesResponse> get_traces;
+  Streamed<v1::ProfileRequest, v1::ProfileResponse> profile;
+
   explicit ScriptedServer(
       std::shared_ptr<grpc::ServerCredentials> credentials = grpc::InsecureServerCredentials(),
       std::chrono::milliseconds connection_age = std::chrono::hours(1))
-      : health_service_(*this) {
+      : health_service_(*this), admin_service_(*this) {
     grpc::ServerBuilder builder;
     builder.AddChannelArgument(GRPC_ARG_MAX_CONNECTION_AGE_MS, static_cast<int>(connection_age.count()));
     builder.AddListeningPort("127.0.0.1:0", std::move(credentials), &port_);
     builder.RegisterService(this);
     builder.RegisterService(&health_service_);
+    builder.RegisterService(&admin_service_);
     server_ = builder.BuildAndStart();
   }
   ~ScriptedServer() override { server_->Shutdown(std::chrono::system_clock::now()); }
@@ -113,6 +123,37 @@ class ScriptedServer : public v1::InferenceService::Service {
     ScriptedServer& owner_;
   };
 
+  class AdminService : public v1::AdminService::Service {
+   public:
+    explicit AdminService(ScriptedServer& owner) : owner_(owner) {}
+    grpc::Status DumpState(grpc::ServerContext* context, const v1::DumpStateRequest* request,
+                           grpc::ServerWriter<v1::DumpStateResponse>* writer) override {
+      return Answer(*context, owner_.dump_state, *request, writer);
+    }
+    grpc::Status GetTraces(grpc::ServerContext* context, const v1::GetTracesRequest* request,
+                           grpc::ServerWriter<v1::GetTracesResponse>* writer) override {
+      return Answer(*context, owner_.get_traces, *request, writer);
+    }
+    grpc::Status Profile(grpc::ServerContext* context, const v1::ProfileRequest* request,
+                         grpc::ServerWriter<v1::ProfileResponse>* writer) override {
+      return Answer(*context, owner_.profile, *request, writer);
+    }
+
+   private:
+    template <typename Request, typename Response>
+    grpc::Status Answer(const grpc::ServerContext& context, const Streamed<Request, Response>& handler,
+                        const Request& request, grpc::ServerWriter<Response>* writer) {
+      const auto sent = context.client_metadata().find("authorization");
+      if (sent == context.client_metadata().end() || sent->second != "Bearer " + owner_.admin_token) {
+        return WrongToken();
+      }
+      return handler ? handler(request, writer) : Unscripted();
+    }
+
+    ScriptedServer& owner_;
+  };
+
+  static grpc::Status WrongToken();
   static grpc::Status Draining();
   static grpc::Status Unscripted() { return {grpc::StatusCode::INTERNAL, "the test expected no such call"}; }
 
@@ -123,6 +164,7 @@ class ScriptedServer : public v1::InferenceService::Service {
   }
 
   HealthService health_service_;
+  AdminService admin_service_;
   int port_ = 0;
   std::atomic<bool> draining_ = false;
   std::unique_ptr<grpc::Server> server_;
@@ -145,6 +187,10 @@ inline grpc::Status RichStatus(grpc::StatusCode code, const std::string& message
     rich.add_details()->PackFrom(retry);
   }
   return {code, message, rich.SerializeAsString()};
+}
+
+inline grpc::Status ScriptedServer::WrongToken() {
+  return RichStatus(grpc::StatusCode::UNAUTHENTICATED, "the token is wrong", "BAD_CREDENTIAL", {});
 }
 
 inline grpc::Status ScriptedServer::Draining() {

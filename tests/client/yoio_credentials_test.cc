@@ -85,8 +85,8 @@ TEST(YoioCredentialsTest, FilesThatCannotBeUsedAreTwoLinesAndNoCall) {
   const std::string empty = WriteFile("yoio_empty", ""), two_lines = WriteFile("yoio_two_lines", "a\nb\n");
   for (const auto& [arguments, said] : std::vector<std::tuple<std::vector<std::string>, std::string>>{
            {{"--api-key-file", "/nonexistent"}, "/nonexistent cannot be opened"},
-           {{"--api-key-file", empty}, "holds no API key"},
-           {{"--api-key-file", two_lines}, "holds no API key"},
+           {{"--api-key-file", empty}, "holds no key"},
+           {{"--api-key-file", two_lines}, "holds no key"},
            {{"--tls-ca", "/nonexistent"}, "/nonexistent cannot be opened"},
            {{"--tls-ca", empty}, "holds no certificate"},
            {{"--tls-cert", certificate.certificate_file}, "go together"},

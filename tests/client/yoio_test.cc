@@ -202,7 +202,8 @@ TEST_F(YoioTest, UnknownCommandsAndOptionsAreTwoLines) {
 TEST_F(YoioTest, HelpNamesEveryCommandAndExitCode) {
   const CommandResult result = RunCommand({YOIO_BINARY, "--help"});
   EXPECT_EQ(result.exit_code, 0);
-  for (const char* word : {"generate", "score", "tokenize", "info", "health", "130", "YOIOCLI_SERVER"}) {
+  for (const char* word : {"generate", "score", "tokenize", "info", "health", "trace", "debug", "130",
+                           "YOIOCLI_ADMIN_TOKEN_FILE"}) {
     EXPECT_THAT(result.out, HasSubstr(word));
   }
 }
