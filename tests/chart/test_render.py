@@ -49,14 +49,12 @@ def test_names_are_unique_and_no_object_names_another_namespace(name):
     assert all("namespace" not in item["metadata"] for item in items)
 
 
-@pytest.mark.parametrize("major,name", EVERY)
-def test_notes_tell_how_to_call_it(major, name):
-    done = helm(
-        major, "install", RELEASE, CHART, "--dry-run=client", "--namespace", NAMESPACE, "-f", values_file(name)
-    )
+@pytest.mark.parametrize("name", VALUE_SETS)
+def test_notes_tell_how_to_call_it(name):
+    # Helm 3 asks a cluster even here.
+    done = helm(4, "install", RELEASE, CHART, "--dry-run=client", "--namespace", NAMESPACE, "-f", values_file(name))
     assert done.returncode == 0, done.stderr
     notes = done.stdout.split("NOTES:", 1)[1]
-    headless = next(o for o in objects(major, name) if o["metadata"]["name"].endswith("-headless"))
+    headless = next(o for o in objects(4, name) if o["metadata"]["name"].endswith("-headless"))
     assert f"dns:///{headless['metadata']['name']}.{NAMESPACE}.svc:50051" in notes
-    encrypted = any(f"--tls-{part}" in notes for part in ("ca", "cert"))
-    assert encrypted != ("Calls are not encrypted" in notes)
+    assert ("--tls-ca" in notes) != ("Calls are not encrypted" in notes)
