@@ -137,6 +137,7 @@ struct Load {
   int64_t waiting_tokens = 0;  // of their prompts
   int32_t free_blocks = 0;
   int32_t total_blocks = 0;
+  int32_t free_slots = 0;  // of max_sequences: places of sequences, each with its windows
   int64_t steps = 0;
   int64_t generated_tokens = 0;
   int64_t prompt_tokens = 0;

@@ -25,6 +25,8 @@ using RequestNumber = uint64_t;
 struct StepMember {
   RequestNumber request = 0;
   int32_t tokens = 0;  // that the step computed for it
+
+  bool operator==(const StepMember&) const = default;
 };
 
 // A step as it was planned.
@@ -42,7 +44,8 @@ struct StepFacts {
 };
 
 struct StepRecord : StepFacts {
-  std::optional<TimePoint> ended;   // when its result had come; none while it is under way
+  std::optional<TimePoint> ended;  // when its result had come; none while it is under way
+  Duration took{};  // from its submission, or the end of the step before it, to its end or to now
   std::vector<StepTimes> ranks;     // by rank; those that have not ended it are all zero
   std::vector<StepMember> members;  // shorter than `requests` when it was too long ago
 };
@@ -66,12 +69,13 @@ struct RequestRecord {
 // however long they are: names are cut to what admission allows, and the oldest steps lose their members
 // first.
 //
-// Thread-safe. Writers never wait for readers longer than it takes to copy a few records. Nothing is
-// allocated after construction but by readers, who get copies.
+// Thread-safe. Writers never wait for readers longer than it takes to look at a few hundred records or to
+// copy one. Nothing is allocated after construction but by readers, who get copies.
 class FlightRecorder {
  public:
   static constexpr int kSteps = 4096;
   static constexpr int kRequests = 4096;
+  static constexpr int kMaxRanks = 64;
   static constexpr size_t kMaxBytes = size_t{16} << 20;
 
   explicit FlightRecorder(int num_ranks);
@@ -85,10 +89,11 @@ class FlightRecorder {
   RequestNumber Accepted(std::string_view id, std::string_view tenant, const TraceId& trace,
                          TimePoint arrival);
   void Planned(const StepFacts& facts, std::span<const StepMember> members);
-  void Delivered(int64_t step, TimePoint now);
+  // Steps are planned in the order of their numbers and delivered in it; returns how long this one took.
+  Duration Delivered(int64_t step, TimePoint now);
   void Ended(RequestNumber request, const absl::Status& status, const SummaryEvent& summary, TimePoint now);
 
-  // Any thread: a rank has ended a step.
+  // Any thread: a rank has ended a step. Only the first kMaxRanks ranks are remembered.
   void RankEnded(int rank, int64_t step, const StepTimes& times);
   // Any thread: the call of a live or lately ended request is closed. Nothing happens when it is not known.
   // `timing` is what the caller was told.
@@ -103,8 +108,8 @@ class FlightRecorder {
   std::vector<RequestRecord> RequestsById(std::string_view id) const;  // of any tenant
   std::vector<RequestRecord> RequestsSince(TimePoint end) const;       // ended at `end` or later, or alive
   std::vector<RequestRecord> SlowestRequests(int count) const;         // the longest first
-  // The steps that `request` was in, as far as they are remembered; with `slowest`, so many, the longest
-  // first.
+  // The steps that `request` was in, as far as they are remembered; with `slowest`, so many, those that took
+  // longest first.
   std::vector<StepRecord> StepsOf(RequestNumber request, std::optional<int> slowest = std::nullopt) const;
 
  private:

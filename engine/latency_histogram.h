@@ -22,8 +22,19 @@ class LatencyHistogram {
 
   void Add(Duration duration) {
     const double seconds = ToSeconds(duration);
-    ++counts_[std::lower_bound(kBounds.begin(), kBounds.end(), seconds) - kBounds.begin()];
+    ++counts_[BucketOf(seconds)];
     sum_ += seconds;
+  }
+
+  // As if all that `other` was told of had been added here.
+  void Merge(const LatencyHistogram& other) {
+    for (size_t bucket = 0; bucket < counts_.size(); ++bucket) counts_[bucket] += other.counts_[bucket];
+    sum_ += other.sum_;
+  }
+
+  // The index of a duration in counts().
+  static size_t BucketOf(double seconds) {
+    return std::lower_bound(kBounds.begin(), kBounds.end(), seconds) - kBounds.begin();
   }
 
   // Not cumulative; the last is of what is longer than every bound.

@@ -199,6 +199,7 @@ void StepLoop::Publish() {
   MutexLock lock(mutex_);
   load_ = {.free_blocks = scheduler_.free_blocks(),
            .total_blocks = scheduler_.total_blocks(),
+           .free_slots = scheduler_.free_slots(),
            .steps = steps_,
            .generated_tokens = generated_tokens_,
            .prompt_tokens = prompt_tokens_,

@@ -62,7 +62,7 @@ make_document() {
 # Starts the server and sets `server` to its address.
 start_server() {
   echo "-- starting yoio-server on $model"
-  "$bin/yoio-server" --model "$model" --listen 127.0.0.1:0 --health-listen 127.0.0.1:0 \
+  "$bin/yoio-server" --model "$model" --listen 127.0.0.1:0 --health-listen 127.0.0.1:0 --metrics-listen off \
     >"$work/server.out" 2>"$work/server.err" &
   server_pid=$!
   local tenths=0

@@ -41,8 +41,8 @@ trap 'exit 130' INT TERM
 # The cache is small enough to be in use from end to end when the warm-up is over: what is resident then stays. A
 # connection that has reached its age counts twice while its last streams run: none does.
 start_server() {
-  "$bin/yoio-server" --model "$model" --listen 127.0.0.1:0 --health-listen off --kv-cache-bytes 192MiB \
-    --max-connection-age 24h >"$out/server.out" 2>"$out/server.log" &
+  "$bin/yoio-server" --model "$model" --listen 127.0.0.1:0 --health-listen off --metrics-listen off \
+    --kv-cache-bytes 192MiB --max-connection-age 24h >"$out/server.out" 2>"$out/server.log" &
   server_pid=$!
   local deadline=$((SECONDS + start_seconds))
   while ! grep -q '^yoio-server ready' "$out/server.out"; do

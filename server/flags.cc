@@ -131,6 +131,8 @@ std::vector<Flag> MakeFlags(ServerOptions& o) {
        Nodes::kLeader, "Network"},
       {"health-listen", "HOST:PORT", "Where health is told (grpc.health.v1), or off.",
        OptionalAddressValue(o.health_listen, "off")},
+      {"metrics-listen", "HOST:PORT", "Where Prometheus scrapes /metrics over HTTP, or off.",
+       OptionalAddressValue(o.metrics_listen, "off"), Nodes::kLeader},
       {"allow-plaintext", "", "Speak with other machines although nothing is encrypted.",
        SwitchValue(o.allow_plaintext)},
       {"max-connection-age", "DURATION", "When clients are told to connect anew; their calls go on.",

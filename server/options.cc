@@ -183,16 +183,16 @@ std::optional<EarlyExit> CheckSecurity(const ServerOptions& options) {
                        !followers.ca.empty());
 }
 
-// Where nothing is encrypted only this machine may reach it, or the operator says that he knows.
+// Where nothing is encrypted only this machine may reach it, or the operator says that he knows. `tls_flag`
+// is empty where nothing can be encrypted.
 std::optional<EarlyExit> CheckPlaintext(const std::string& flag, const std::optional<Address>& address,
                                         const std::string& tls_flag, const TlsFiles& tls,
                                         const ServerOptions& options) {
   if (!address || address->IsLoopback() || !tls.empty() || options.allow_plaintext) return std::nullopt;
-  return Wrong(
-      absl::StrCat(flag, " ", address->ToString(),
-                   ": it is not of this machine alone, and nothing is encrypted"),
-      absl::StrCat("Give ", tls_flag, ", take an address of 127.0.0.1, or add --allow-plaintext if the ",
-                   "network is trusted."));
+  return Wrong(absl::StrCat(flag, " ", address->ToString(),
+                            ": it is not of this machine alone, and nothing is encrypted"),
+               absl::StrCat(tls_flag.empty() ? "Take" : absl::StrCat("Give ", tls_flag, ", take"),
+                            " an address of 127.0.0.1, or add --allow-plaintext if the network is trusted."));
 }
 
 std::optional<EarlyExit> CheckAddresses(const ServerOptions& options) {
@@ -200,13 +200,14 @@ std::optional<EarlyExit> CheckAddresses(const ServerOptions& options) {
     std::string flag;
     const std::optional<Address> address;
     std::string tls_flag;
-    const TlsFiles& tls;
+    const TlsFiles tls;
   };
   for (const Reached& reached :
        {Reached{"--listen", options.listen, "--tls-cert", options.tls},
         Reached{"--admin-listen", options.admin_listen, "--tls-cert", options.tls},
         Reached{"--followers-listen", options.followers_listen, "--followers-tls-cert",
                 options.followers_tls},
+        Reached{"--metrics-listen", options.metrics_listen, "", TlsFiles()},
         Reached{"--leader-address", options.leader_address, "--followers-tls-cert", options.followers_tls}}) {
     if (auto exit = CheckPlaintext(reached.flag, reached.address, reached.tls_flag, reached.tls, options)) {
       return exit;

@@ -20,6 +20,7 @@ struct ServerOptions {
   std::vector<std::string> served_model_names;  // the name, then aliases; never empty once parsed
   Address listen{.host = "127.0.0.1", .port = 50051};
   std::optional<Address> health_listen = Address{.host = "127.0.0.1", .port = 50052};  // nullopt: off
+  std::optional<Address> metrics_listen = Address{.host = "127.0.0.1", .port = 9464};  // likewise
   std::optional<Address> followers_listen;  // the leader's, when there are several nodes
   std::optional<Address> leader_address;    // a follower's
   std::string follower_token_file;          // when there are several nodes

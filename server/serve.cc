@@ -12,10 +12,13 @@
 #include "server/drain.h"
 #include "server/follower_server.h"
 #include "server/memory_report.h"
+#include "server/metrics/metrics_listener.h"
+#include "server/metrics/server_metrics.h"
 #include "server/server.h"
 #include "server/shutdown_signal.h"
 #include "server/tls.h"
 #include "server/token.h"
+#include "server/version.h"
 #include "server/warm_up.h"
 
 namespace yoio {
@@ -23,9 +26,10 @@ namespace {
 
 constexpr Duration kFailedGrace = std::chrono::milliseconds(500);
 
-// The listeners that are open while the engine loads; either may be null. They outlive the engine.
+// The listeners that are open while the engine loads; each may be null. They outlive the engine.
 struct EarlyListeners {
   std::unique_ptr<HealthServer> health;
+  std::unique_ptr<MetricsListener> metrics;
   std::unique_ptr<FollowerServer> followers;
 
   void SetReady(bool ready) const {
@@ -90,10 +94,17 @@ struct Doors {
   std::unique_ptr<AdminServer> admin;  // null: off
 };
 
-void PrintReadyLine(const Doors& doors, const HealthServer* health, const ServedModel& model) {
-  const std::string admin = doors.admin != nullptr ? " admin=" + doors.admin->address().ToString() : "";
-  std::printf("yoio-server ready listen=%s health=%s%s model=%s\n", doors.data->address().ToString().c_str(),
-              health != nullptr ? health->address().ToString().c_str() : "off", admin.c_str(),
+// " admin=HOST:PORT"; empty for a listener that is off.
+template <typename Listener>
+std::string ListenerWord(const char* name, const std::unique_ptr<Listener>& listener) {
+  return listener != nullptr ? absl::StrCat(" ", name, "=", listener->address().ToString()) : "";
+}
+
+void PrintReadyLine(const Doors& doors, const EarlyListeners& early, const ServedModel& model) {
+  std::printf("yoio-server ready listen=%s health=%s%s%s model=%s\n",
+              doors.data->address().ToString().c_str(),
+              early.health != nullptr ? early.health->address().ToString().c_str() : "off",
+              ListenerWord("admin", doors.admin).c_str(), ListenerWord("metrics", early.metrics).c_str(),
               model.names.front().c_str());
   std::fflush(stdout);
 }
@@ -138,6 +149,7 @@ std::optional<int> CheckBeforeLoading(const ServerOptions& options) {
   if (const auto code = CheckModelDirectory(options.engine)) return code;
   if (const auto code = CheckListen("--listen", options.listen)) return code;
   if (const auto code = CheckListen("--health-listen", options.health_listen)) return code;
+  if (const auto code = CheckListen("--metrics-listen", options.metrics_listen)) return code;
   if (const auto code = CheckListen("--admin-listen", options.admin_listen)) return code;
   return CheckListen("--followers-listen", options.followers_listen);
 }
@@ -195,7 +207,7 @@ std::optional<int> OpenDoors(ServingCore& core, const AdminCore& admin_core, con
 
 // Serves with a loaded engine that is warm, to the end.
 int ServeEngine(Engine& engine, const ServerOptions& options, const EarlyListeners& listeners,
-                Doorkeepers& keepers, Logger& log) {
+                ServerMetrics& metrics, Doorkeepers& keepers, Logger& log) {
   const ServerAuthenticator authenticator({.keys = keepers.keys.get(),
                                            .client_certificates = !options.tls.ca.empty(),
                                            .trust_tenant_header = options.trust_tenant_header,
@@ -204,14 +216,15 @@ int ServeEngine(Engine& engine, const ServerOptions& options, const EarlyListene
                    .model = {.info = &engine.model(), .names = options.served_model_names},
                    .stall_timeout = options.engine.stall_timeout,
                    .log = log,
-                   .authenticator = &authenticator};
+                   .authenticator = &authenticator,
+                   .observers = {&metrics.calls()}};
   DrainSwitch drain_switch;
   const AdminCore admin_core{
       .serving = core, .log = log, .drain = [&](std::optional<Duration> t) { drain_switch.Ask(t); }};
   Doors doors;
   if (const auto code = OpenDoors(core, admin_core, options, keepers, doors)) return *code;
   listeners.SetReady(true);
-  PrintReadyLine(doors, listeners.health.get(), core.model);
+  PrintReadyLine(doors, listeners, core.model);
 
   const bool drain = WaitForDrain(engine, drain_switch, core.counters, log);
   listeners.SetReady(false);
@@ -233,13 +246,26 @@ int Serve(const ParsedOptions& parsed, const EngineFactory& create_engine, Logge
   Doorkeepers keepers;
   if (const std::optional<int> code = OpenDoorkeepers(options, log, keepers)) return *code;
   LogSettings(parsed, log);
+  ServerMetrics metrics({.version = kVersion, .model = options.served_model_names.front()});
   EarlyListeners listeners;
+  if (options.metrics_listen) {
+    auto started = MetricsListener::Start(*options.metrics_listen, metrics);
+    if (!started.ok()) return FailToListen("--metrics-listen", started.status());
+    listeners.metrics = *std::move(started);
+    WarnOfPlaintext(listeners.metrics->address(), "metrics-listen",
+                    "anybody who reaches it reads the metrics", log);
+  }
   if (options.health_listen) {
     auto started = HealthServer::Start(*options.health_listen);
     if (!started.ok()) return FailToListen("--health-listen", started.status());
     listeners.health = *std::move(started);
   }
   EngineOptions engine_options = WithStartUpLog(options.engine, log);
+  engine_options.on_progress = [&metrics, logged = std::move(engine_options.on_progress)](
+                                   std::string_view what, int64_t done, int64_t total) {
+    metrics.NoteProgress(done, total);
+    logged(what, done, total);
+  };
   if (options.followers_listen) {
     auto started = OpenToFollowers(options, keepers, log);
     if (!started.ok()) return FailToListen("--followers-listen", started.status());
@@ -265,7 +291,10 @@ int Serve(const ParsedOptions& parsed, const EngineFactory& create_engine, Logge
           std::move(LogLine(LogLevel::kError, "warm-up failed").With("message", std::string(warm.message()))),
           log);
   }
-  return ServeEngine(**engine, options, listeners, keepers, log);
+  metrics.SetEngine(engine->get());
+  const int code = ServeEngine(**engine, options, listeners, metrics, keepers, log);
+  metrics.SetEngine(nullptr);
+  return code;
 }
 
 int DryRun(const ServerOptions& options, const MemoryPlanner& plan_memory, const Logger& log) {

@@ -20,9 +20,9 @@ using MemoryPlanner = std::function<absl::StatusOr<MemoryPlan>(const EngineOptio
 
 // Loads the model, serves until SIGTERM or SIGINT, drains, and returns the exit code of the process. Once
 // calls are taken it prints one line to standard output: "yoio-server ready listen=HOST:PORT health=HOST:PORT
-// model=NAME" (with admin=HOST:PORT before the model when that listener is on); before, the leader of several
-// nodes prints "yoio-server waiting followers=HOST:PORT nnodes=N". A second signal ends the process from
-// inside. CatchShutdownSignals() was called.
+// model=NAME" (with admin=HOST:PORT and metrics=HOST:PORT before the model when those listeners are on);
+// before, the leader of several nodes prints "yoio-server waiting followers=HOST:PORT nnodes=N". A second
+// signal ends the process from inside. CatchShutdownSignals() was called.
 int Serve(const ParsedOptions& parsed, const EngineFactory& create_engine, Logger& log);
 
 // The part of a follower that computes: RunFollower of engine/follower.h.

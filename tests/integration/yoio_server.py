@@ -25,6 +25,7 @@ GOLDEN = Path(os.environ["GOLDEN_DIR"])
 
 START_SECONDS = 60  # with sanitizers; a second without
 CALL_SECONDS = 60
+OTHER_LISTENERS = ["--health-listen", "127.0.0.1:0", "--metrics-listen", "127.0.0.1:0"]
 
 
 def _generate_stubs():
@@ -113,14 +114,15 @@ class Server(Process):
     """A server that takes calls, on loopback ports of its own choice unless flags name others."""
 
     def __init__(self, *flags, listen="127.0.0.1:0", model=MODEL, open_channel=grpc.insecure_channel):
-        super().__init__("--listen", listen, "--health-listen", "127.0.0.1:0", *flags, model=model)
+        super().__init__("--listen", listen, *OTHER_LISTENERS, *flags, model=model)
         self.open_channel = lambda: open_channel(self.address)
 
     def __enter__(self):
         ready = self.wait_for_line(
-            r"^yoio-server ready listen=(\S+) health=(\S+)(?: admin=(\S+))? model=(\S+)$"
+            r"^yoio-server ready listen=(\S+) health=(\S+)(?: admin=(\S+))? metrics=(\S+) model=(\S+)$"
         )
-        self.address, self.health_address, self.admin_address, self.model_name = ready.groups()
+        self.address, self.health_address, self.admin_address, self.metrics_address = ready.groups()[:4]
+        self.model_name = ready[5]
         self.channel = self.open_channel()
         self.stub = inference_pb2_grpc.InferenceServiceStub(self.channel)
         self.health = health_pb2_grpc.HealthStub(grpc.insecure_channel(self.health_address))
@@ -158,7 +160,7 @@ def wait_until(condition, seconds=20):
 
 def run_to_end(*flags, model=MODEL, listen="127.0.0.1:0"):
     """Runs a server that is expected to refuse its configuration. Returns exit code and standard error."""
-    command = [BINARY, "--model", str(model), "--listen", listen, "--health-listen", "127.0.0.1:0", *flags]
+    command = [BINARY, "--model", str(model), "--listen", listen, *OTHER_LISTENERS, *flags]
     done = subprocess.run(
         command,
         capture_output=True,

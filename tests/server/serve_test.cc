@@ -28,6 +28,7 @@ ParsedOptions AnyPort() {
   parsed.options.served_model_names = {"tiny"};
   parsed.options.listen.port = 0;
   parsed.options.health_listen->port = 0;
+  parsed.options.metrics_listen->port = 0;
   parsed.options.drain_timeout = std::chrono::seconds(5);
   parsed.settings = {{"--max-sequences", "64", "default"}};
   return parsed;
@@ -70,8 +71,8 @@ TEST(ServeTest, SignalDrainsAndExitsWithZero) {
       log.logger);
   const std::string out = testing::internal::GetCapturedStdout();
   EXPECT_EQ(code, kExitDrained);
-  EXPECT_THAT(
-      out, ContainsRegex("^yoio-server ready listen=127.0.0.1:[0-9]+ health=127.0.0.1:[0-9]+ model=tiny\n$"));
+  EXPECT_THAT(out, ContainsRegex("^yoio-server ready listen=127.0.0.1:[0-9]+ health=127.0.0.1:[0-9]+ "
+                                 "metrics=127.0.0.1:[0-9]+ model=tiny\n$"));
   EXPECT_THAT(log.text(), HasSubstr("\"max-sequences\":\"64 (default)\""));
   EXPECT_THAT(log.text(), HasSubstr("\"event\":\"loading\""));
   EXPECT_THAT(log.text(), HasSubstr("\"event\":\"draining\""));
@@ -153,6 +154,9 @@ TEST(ServeTest, MistakesAreToldBeforeLoading) {
   options = AnyPort();
   options.options.health_listen = other.server->address();
   EXPECT_THAT(MistakeBeforeLoading(options), HasSubstr("--health-listen 127.0.0.1:"));
+  options = AnyPort();
+  options.options.metrics_listen = other.server->address();
+  EXPECT_THAT(MistakeBeforeLoading(options), HasSubstr("--metrics-listen 127.0.0.1:"));
   options = AnyPort();
   options.options.listen.host = "192.0.2.1";
   EXPECT_THAT(MistakeBeforeLoading(options), HasSubstr("--listen 192.0.2.1:0"));
