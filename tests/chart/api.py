@@ -2,8 +2,8 @@
 
 Kubernetes' own kinds: kubernetes-validate, its oldest version that the chart takes and its newest. KEDA and the
 Prometheus operator: the models of cloudcoil. LeaderWorkerSet, GRPCRoute and InferencePool come in no package: the
-schemas beside this file describe the fields that the chart uses, written after their CRDs (LeaderWorkerSet v0.9,
-Gateway API v1.4, Inference Extension v1.1), and let no other pass. Pod templates inside a LeaderWorkerSet are checked
+schemas beside this file describe the fields that the chart uses, written after their CRDs (LeaderWorkerSet v0.10,
+Gateway API v1.6, Inference Extension v1.6), and let no other pass. Pod templates inside a LeaderWorkerSet are checked
 as Kubernetes' own.
 """
 

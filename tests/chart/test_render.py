@@ -1,10 +1,13 @@
 """Every set of values renders alike with Helm 3 and 4, into objects that Kubernetes would take."""
 
+import json
+
 import pytest
+import yaml
 
 import api
 from programs import CHART, MAJORS, NAMESPACE, RELEASE, helm
-from rendered import EVERY, VALUE_SETS, objects, values_file
+from rendered import EVERY, VALUE_SETS, objects, one, values_file
 
 
 @pytest.mark.parametrize("major", MAJORS)
@@ -58,3 +61,11 @@ def test_notes_tell_how_to_call_it(name):
     headless = next(o for o in objects(4, name) if o["metadata"]["name"].endswith("-headless"))
     assert f"dns:///{headless['metadata']['name']}.{NAMESPACE}.svc:50051" in notes
     assert ("--tls-ca" in notes) != ("Calls are not encrypted" in notes)
+
+
+def test_rules_and_dashboard_are_the_files():
+    items = objects(4, "monitoring")
+    rules = yaml.safe_load((CHART / "files" / "alerts.yaml").read_text(encoding="utf-8"))
+    assert one(items, "PrometheusRule")["spec"] == rules
+    dashboard = one(items, "ConfigMap", "release-yoio-dashboard")["data"]["yoio.json"]
+    assert json.loads(dashboard) == json.loads((CHART / "files" / "dashboard.json").read_text(encoding="utf-8"))
