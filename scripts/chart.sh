@@ -1,7 +1,7 @@
 #!/bin/sh
 # Checks the Helm chart: scripts/chart.sh PYTHON [PYTEST ARGUMENT...]. PYTHON has tests/chart/requirements.txt and
-# binaries.txt. SERVER_BINARY, if set, is held against the flags that the chart passes. UPDATE_SNAPSHOTS=1 writes
-# tests/chart/snapshots anew.
+# binaries.txt. With SERVER_BINARY, CLIENT_BINARY and MODEL_DIR the flags are held against that server, and calls go
+# through the guard; without them this is skipped. UPDATE_SNAPSHOTS=1 writes tests/chart/snapshots anew.
 set -eu
 cd "$(dirname "$0")/.."
 python=$1
