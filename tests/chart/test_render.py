@@ -33,9 +33,9 @@ def test_both_helms_render_the_same(name):
     assert by_name(3) == by_name(4)
 
 
-@pytest.mark.parametrize("major,name", EVERY)
-def test_every_object_is_of_its_schema(major, name):
-    for item in objects(major, name):
+@pytest.mark.parametrize("name", VALUE_SETS)
+def test_every_object_is_of_its_schema(name):
+    for item in objects(4, name):
         api.check(item)
 
 

@@ -46,7 +46,7 @@
 {{- end }}
 - --listen={{ if $v.guard.enabled }}127.0.0.1:50061{{ else }}{{ $bind }}:50051{{ end }}
 - --metrics-listen={{ $bind }}:9464
-- --flight-dump=/var/lib/yoio/flight.json
+- --flight-dump=/var/lib/yoio/flight.jsonl
 - --profile-file=/var/lib/yoio/profile.json.gz
 - --drain-delay={{ int $v.drain.delaySeconds }}s
 - --drain-timeout={{ int $v.drain.timeoutSeconds }}s
@@ -80,11 +80,8 @@
 /etc/yoio/{{ ternary "client-ca" "tls" (ne .Values.tls.clientCaSecret "") }}/ca.crt
 {{- end -}}
 
-{{/* Whether this node speaks to others unencrypted. Empty for false. */}}
+{{/* Whether this node speaks to others unencrypted. Leaders do: metrics are plain HTTP. Empty for false. */}}
 {{- define "yoio.needsPlaintext" -}}
 {{- $v := .root.Values -}}
-{{- $data := and (eq .role "leader") (not $v.tls.enabled) (not $v.guard.enabled) -}}
-{{- $admin := and (eq .role "leader") $v.admin.enabled $v.admin.expose (not $v.tls.enabled) -}}
-{{- $nodes := and (gt (int $v.nodes) 1) (not $v.followers.tls.enabled) -}}
-{{- if or $data $admin $nodes -}} true {{- end -}}
+{{- if or (eq .role "leader") (and (gt (int $v.nodes) 1) (not $v.followers.tls.enabled)) -}} true {{- end -}}
 {{- end -}}

@@ -190,6 +190,8 @@ topologySpreadConstraints:
     labelSelector:
       matchLabels:
         {{- include "yoio.podLabels" $ | nindent 8 }}
+    # Pods of the revision that a rollout replaces do not count.
+    matchLabelKeys: [pod-template-hash]
   {{- end }}
 {{- end }}
 {{- end -}}
