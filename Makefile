@@ -40,7 +40,8 @@ test-cuda: packages-test cuda build/venv/.done  ## run every test on that build:
 
 .PHONY: chart
 chart: packages-test build/venv-chart/.done  ## check the Helm chart with Helm 3 and 4; UPDATE_SNAPSHOTS=1 writes its snapshots anew
-	@scripts/chart.sh build/venv-chart/bin/python
+	@SERVER_BINARY=$(abspath $(wildcard build/cpu/bin/yoio-server)) CLIENT_BINARY=$(abspath $(wildcard build/cpu/bin/yoio)) \
+	  MODEL_DIR=models/yoio-tiny scripts/chart.sh build/venv-chart/bin/python
 
 .PHONY: bench
 bench: packages-build  ## measure kernels and whole steps on this machine: its GPU, or its CPU
