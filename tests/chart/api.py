@@ -45,7 +45,9 @@ def check(item):
         for version in KUBERNETES_VERSIONS:
             kubernetes_validate.validate(item, version, strict=True)
         return
-    jsonschema.validate(item, _schema_of_file(source) if isinstance(source, str) else _schema_of_model(source))
+    jsonschema.validate(
+        item, _schema_of_file(source) if isinstance(source, str) else _schema_of_model(source)
+    )
     for role in ("leaderTemplate", "workerTemplate"):
         if template := item["spec"].get("leaderWorkerTemplate", {}).get(role):
             check({"apiVersion": "v1", "kind": "Pod", **template})

@@ -26,7 +26,9 @@ GROUP = {"LWS_WORKER_INDEX": "1", "LWS_LEADER_ADDRESS": "release-yoio-nodes-0.re
 
 
 def run(arguments, environment=None):
-    return subprocess.run([BINARY, *arguments], env=environment or {}, capture_output=True, text=True, timeout=60)
+    return subprocess.run(
+        [BINARY, *arguments], env=environment or {}, capture_output=True, text=True, timeout=60
+    )
 
 
 def flags_of_help():

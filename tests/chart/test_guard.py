@@ -15,7 +15,9 @@ from rendered import objects, one
 
 PLAIN, MUTUAL_TLS = "guard", "guard-mutual-tls"
 SERVER, CLIENT, MODEL = (os.environ.get(name, "") for name in ("SERVER_BINARY", "CLIENT_BINARY", "MODEL_DIR"))
-with_server = pytest.mark.skipif(not (SERVER and CLIENT and MODEL), reason="SERVER_BINARY and the like are not set")
+with_server = pytest.mark.skipif(
+    not (SERVER and CLIENT and MODEL), reason="SERVER_BINARY and the like are not set"
+)
 START_SECONDS = 60
 
 
@@ -82,13 +84,23 @@ def write_configuration(name, folder, listen=50051, server=50061):
     """The guard's files as the ConfigMap has them, with its paths below `folder` and other ports."""
     for file, text in one(objects(4, name), "ConfigMap", "release-yoio")["data"].items():
         text = text.replace("/etc/envoy", str(folder)).replace("/etc/yoio", str(folder))
-        text = text.replace("0.0.0.0", "127.0.0.1").replace("50051", str(listen)).replace("50061", str(server))
+        text = (
+            text.replace("0.0.0.0", "127.0.0.1").replace("50051", str(listen)).replace("50061", str(server))
+        )
         (folder / file).write_text(text, encoding="utf-8")
     return folder / "envoy.yaml"
 
 
 def envoy_command(configuration, *more):
-    return [envoy_binary(), "--config-path", configuration, "--disable-hot-restart", "--concurrency", "1", *more]
+    return [
+        envoy_binary(),
+        "--config-path",
+        configuration,
+        "--disable-hot-restart",
+        "--concurrency",
+        "1",
+        *more,
+    ]
 
 
 @pytest.mark.parametrize("name", [PLAIN, MUTUAL_TLS])
@@ -114,7 +126,14 @@ def process(command):
 
 @pytest.fixture
 def server():
-    command = [SERVER, "--model", MODEL, "--listen=127.0.0.1:0", "--health-listen=off", "--metrics-listen=off"]
+    command = [
+        SERVER,
+        "--model",
+        MODEL,
+        "--listen=127.0.0.1:0",
+        "--health-listen=off",
+        "--metrics-listen=off",
+    ]
     command += ["--drain-timeout=60s"]
     running = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
     try:
@@ -142,7 +161,14 @@ def guard(name, folder, server_port):
 
 
 def generate(port, *options, tokens=8):
-    command = [CLIENT, "generate", f"--server=localhost:{port}", "--temperature=0", "--ignore-eos", "--timeout=60"]
+    command = [
+        CLIENT,
+        "generate",
+        f"--server=localhost:{port}",
+        "--temperature=0",
+        "--ignore-eos",
+        "--timeout=60",
+    ]
     return subprocess.Popen(
         [*map(str, command + [f"--max-tokens={tokens}", *options]), "Once upon a time"],
         stdout=subprocess.PIPE,
@@ -180,7 +206,9 @@ def serial_shown(port, folder):
         capture_output=True,
         timeout=60,
     ).stdout
-    printed = subprocess.run(["openssl", "x509", "-noout", "-serial"], input=shown, capture_output=True).stdout
+    printed = subprocess.run(
+        ["openssl", "x509", "-noout", "-serial"], input=shown, capture_output=True
+    ).stdout
     return int(printed.decode().strip().removeprefix("serial="), 16)
 
 

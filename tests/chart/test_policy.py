@@ -7,7 +7,9 @@ import pytest
 from rendered import VALUE_SETS, containers, objects, one, pod_templates, server
 
 PODS = [
-    pytest.param(pod, id=f"{name}-{role}") for name in VALUE_SETS for role, pod in pod_templates(objects(4, name))
+    pytest.param(pod, id=f"{name}-{role}")
+    for name in VALUE_SETS
+    for role, pod in pod_templates(objects(4, name))
 ]
 SERVERS = [
     pytest.param(name, role, pod, id=f"{name}-{role}")
@@ -43,7 +45,9 @@ def test_restricted_profile(pod):
 @pytest.mark.parametrize("pod", PODS)
 def test_every_image_is_pinned(pod):
     for container in containers(pod):
-        name, digest, tag = re.fullmatch(r"(.+?)(@sha256:[0-9a-f]{64}|:([^:/@]+))", container["image"]).groups()
+        name, digest, tag = re.fullmatch(
+            r"(.+?)(@sha256:[0-9a-f]{64}|:([^:/@]+))", container["image"]
+        ).groups()
         assert digest.startswith("@") or tag != "latest", name
 
 
@@ -150,7 +154,8 @@ def test_gpus_leave_no_room_for_one_more_pod_and_cpus_do():
 
 
 @pytest.mark.parametrize(
-    "name,expected", [("default", False), ("sized", True), ("autoscaling", True), ("multi-node", True), ("open", False)]
+    "name,expected",
+    [("default", False), ("sized", True), ("autoscaling", True), ("multi-node", True), ("open", False)],
 )
 def test_a_budget_only_where_there_are_several_replicas(name, expected):
     budgets = [item for item in objects(4, name) if item["kind"] == "PodDisruptionBudget"]

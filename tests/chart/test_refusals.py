@@ -19,13 +19,19 @@ RELATIONS = {
         [r"resources.limits.nvidia\.com/gpu=1"],
         "the server would run on the CPU: set gpu.count instead",
     ),
-    "nodes without a token": (["tensorParallelSize=2", "nodes=2"], "followers.tokenSecret is empty: name a Secret"),
+    "nodes without a token": (
+        ["tensorParallelSize=2", "nodes=2"],
+        "followers.tokenSecret is empty: name a Secret",
+    ),
     "followers' TLS without a secret": (
         ["tensorParallelSize=2", "nodes=2", "followers.tokenSecret=t", "followers.tls.enabled=true"],
         "followers.tls.secret is empty: name a Secret with tls.crt, tls.key and ca.crt",
     ),
     "followers of one node": (["followers.tokenSecret=t"], "set nodes, or leave followers out"),
-    "TLS without a secret": (["tls.enabled=true"], "tls.secret is empty: name a Secret of type kubernetes.io/tls"),
+    "TLS without a secret": (
+        ["tls.enabled=true"],
+        "tls.secret is empty: name a Secret of type kubernetes.io/tls",
+    ),
     "a secret without TLS": (["tls.secret=s"], "set tls.enabled to true, or leave them out"),
     "client certificates without TLS": (["tls.clientCertificates=true"], "set tls.enabled to true"),
     "an authority nobody is checked against": (
@@ -35,11 +41,20 @@ RELATIONS = {
     "admin without a token": (["admin.enabled=true"], "admin.tokenSecret is empty: name a Secret"),
     "a token without admin": (["admin.tokenSecret=t"], "set admin.enabled to true, or leave them out"),
     "an admin token in the clear": (
-        ["guard.enabled=true", "tls.enabled=true", "tls.secret=s", "admin.enabled=true", "admin.tokenSecret=t"]
+        [
+            "guard.enabled=true",
+            "tls.enabled=true",
+            "tls.secret=s",
+            "admin.enabled=true",
+            "admin.tokenSecret=t",
+        ]
         + ["admin.expose=true"],
         "set admin.expose to false and use `kubectl port-forward`",
     ),
-    "a claim without a name": (["model.source=claim"], "model.claim.name is empty: name the PersistentVolumeClaim"),
+    "a claim without a name": (
+        ["model.source=claim"],
+        "model.claim.name is empty: name the PersistentVolumeClaim",
+    ),
     "a download of nothing": (["model.source=download"], "set OWNER/NAME and the commit's 40 digits"),
     "a download without checksums": (
         ["model.source=download", "model.download.repository=a/b", f"model.download.revision={'a' * 40}"],

@@ -21,6 +21,12 @@ def test_lint(major, name):
     assert done.returncode == 0, done.stdout + done.stderr
 
 
+def test_the_chart_is_of_the_servers_version():
+    version = (CHART.parent.parent / "server" / "version.h").read_text(encoding="utf-8")
+    chart = yaml.safe_load((CHART / "Chart.yaml").read_text(encoding="utf-8"))
+    assert f'kVersion[] = "{chart["appVersion"]}"' in version
+
+
 def test_there_are_sets_enough():
     assert len(VALUE_SETS) >= 12
 
@@ -55,7 +61,9 @@ def test_names_are_unique_and_no_object_names_another_namespace(name):
 @pytest.mark.parametrize("name", VALUE_SETS)
 def test_notes_tell_how_to_call_it(name):
     # Helm 3 asks a cluster even here.
-    done = helm(4, "install", RELEASE, CHART, "--dry-run=client", "--namespace", NAMESPACE, "-f", values_file(name))
+    done = helm(
+        4, "install", RELEASE, CHART, "--dry-run=client", "--namespace", NAMESPACE, "-f", values_file(name)
+    )
     assert done.returncode == 0, done.stderr
     notes = done.stdout.split("NOTES:", 1)[1]
     headless = next(o for o in objects(4, name) if o["metadata"]["name"].endswith("-headless"))
@@ -68,4 +76,6 @@ def test_rules_and_dashboard_are_the_files():
     rules = yaml.safe_load((CHART / "files" / "alerts.yaml").read_text(encoding="utf-8"))
     assert one(items, "PrometheusRule")["spec"] == rules
     dashboard = one(items, "ConfigMap", "release-yoio-dashboard")["data"]["yoio.json"]
-    assert json.loads(dashboard) == json.loads((CHART / "files" / "dashboard.json").read_text(encoding="utf-8"))
+    assert json.loads(dashboard) == json.loads(
+        (CHART / "files" / "dashboard.json").read_text(encoding="utf-8")
+    )

@@ -25,7 +25,9 @@ def test_snapshot(name):
     if os.environ.get("UPDATE_SNAPSHOTS"):
         file.write_text(rendered, encoding="utf-8")
     committed = file.read_text(encoding="utf-8")
-    difference = difflib.unified_diff(committed.splitlines(), rendered.splitlines(), "committed", "rendered", lineterm="")
+    difference = difflib.unified_diff(
+        committed.splitlines(), rendered.splitlines(), "committed", "rendered", lineterm=""
+    )
     assert rendered == committed, "\n".join(difference)
 
 
