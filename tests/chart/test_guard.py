@@ -33,12 +33,12 @@ def make_authority(folder):
 
 
 def sign(folder, out, serial):
-    """tls.crt and tls.key in `out`, for localhost."""
+    """tls.crt and tls.key in `out`, for 127.0.0.1."""
     out.mkdir(exist_ok=True)
-    (folder / "names").write_text("subjectAltName=DNS:localhost\n")
+    (folder / "names").write_text("subjectAltName=IP:127.0.0.1\n")
     openssl(
         *("req", "-new", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes"),
-        *("-subj", "/CN=localhost", "-keyout", out / "tls.key", "-out", folder / "request"),
+        *("-subj", "/CN=yoio", "-keyout", out / "tls.key", "-out", folder / "request"),
     )
     openssl(
         *("x509", "-req", "-in", folder / "request", "-CA", folder / "ca.crt", "-CAkey", folder / "ca.key"),
@@ -164,7 +164,7 @@ def generate(port, *options, tokens=8):
     command = [
         CLIENT,
         "generate",
-        f"--server=localhost:{port}",
+        f"--server=127.0.0.1:{port}",
         "--temperature=0",
         "--ignore-eos",
         "--timeout=60",
@@ -191,6 +191,7 @@ def test_calls_go_through_it_and_running_ones_outlast_a_drain(server, tmp_path):
         direct = text_of(generate(server_port, tokens=1500))
         call = generate(port, tokens=1500)
         first = call.stdout.read(1)
+        assert first, call.stderr.read()
         running.send_signal(signal.SIGTERM)
         assert first + text_of(call) == direct
         assert running.wait(timeout=60) == 0
