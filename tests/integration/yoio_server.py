@@ -112,8 +112,15 @@ class Process:
 class Server(Process):
     """A server that takes calls, on loopback ports of its own choice unless flags name others."""
 
-    def __init__(self, *flags, listen="127.0.0.1:0", model=MODEL, open_channel=grpc.insecure_channel):
-        super().__init__("--listen", listen, "--health-listen", "127.0.0.1:0", *flags, model=model)
+    def __init__(
+        self,
+        *flags,
+        listen="127.0.0.1:0",
+        health_listen="127.0.0.1:0",
+        model=MODEL,
+        open_channel=grpc.insecure_channel,
+    ):
+        super().__init__("--listen", listen, "--health-listen", health_listen, *flags, model=model)
         self.open_channel = lambda: open_channel(self.address)
 
     def __enter__(self):
