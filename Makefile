@@ -52,6 +52,14 @@ soak: packages-build  ## keep a server busy with callers of all kinds for ten mi
 	@scripts/build.sh cpu yoio-server yoio
 	@scripts/soak.sh
 
+.PHONY: image
+image: packages-image  ## build the image of the CPU server without a daemon, and try it (root)
+	@scripts/image.sh cpu
+
+.PHONY: image-cuda
+image-cuda: packages-image  ## build that of the CUDA server as far as this machine's toolkit allows (root)
+	@scripts/image.sh cuda
+
 # Python packages that the tests need and the distribution lacks.
 build/venv/.done: tests/requirements.txt | packages-test
 	@echo "-- Python packages for the tests"
@@ -68,6 +76,6 @@ build/venv-chart/.done: tests/chart/requirements.txt tests/chart/binaries.txt | 
 	@touch $@
 
 # The distribution's packages, by the groups of packages.txt.
-.PHONY: packages-build packages-test packages-sanitizers
-packages-build packages-test packages-sanitizers: packages-%:
+.PHONY: packages-build packages-test packages-sanitizers packages-image
+packages-build packages-test packages-sanitizers packages-image: packages-%:
 	@scripts/install_packages.sh $*

@@ -116,8 +116,15 @@ class Process:
 class Server(Process):
     """A server that takes calls, on loopback ports of its own choice unless flags name others."""
 
-    def __init__(self, *flags, listen="127.0.0.1:0", model=MODEL, open_channel=grpc.insecure_channel):
-        others = ["--health-listen", "127.0.0.1:0", "--metrics-listen", "127.0.0.1:0"]
+    def __init__(
+        self,
+        *flags,
+        listen="127.0.0.1:0",
+        health_listen="127.0.0.1:0",
+        model=MODEL,
+        open_channel=grpc.insecure_channel,
+    ):
+        others = ["--health-listen", health_listen, "--metrics-listen", "127.0.0.1:0"]
         super().__init__("--listen", listen, *others, *flags, model=model)
         self.open_channel = lambda: open_channel(self.address)
 
