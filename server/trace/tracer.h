@@ -18,7 +18,7 @@
 #include "server/trace/span.h"
 #include "server/trace/trace_context.h"
 #include "server/trace/trace_options.h"
-#include "server/trace/wall_clock.h"
+#include "server/wall_clock.h"
 
 namespace grpc {
 class CallbackServerContext;

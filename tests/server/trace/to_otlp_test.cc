@@ -5,7 +5,7 @@
 
 #include <string>
 
-#include "server/trace/wall_clock.h"
+#include "server/wall_clock.h"
 
 namespace yoio {
 namespace {
