@@ -1,4 +1,4 @@
-// Steady time as a wall clock shows it, for what leaves the process.
+// What time it was, of moments that were measured on the steady clock.
 #ifndef YOIO_SERVER_WALL_CLOCK_H_
 #define YOIO_SERVER_WALL_CLOCK_H_
 
@@ -9,21 +9,25 @@
 
 namespace yoio {
 
-// Reads both clocks once: all times of one answer go through one of these, so that their differences are the
-// steady clock's.
+// Reads both clocks once: all times of one answer, or of all spans of a process, go through one of these, so
+// that they lie to each other as their moments do, whatever is done to the system's clock meanwhile.
+// Thread-safe.
 class WallClock {
  public:
-  WallClock() : steady_(Clock::now()), wall_(std::chrono::system_clock::now()) {}
+  WallClock() : WallClock(Clock::now(), std::chrono::system_clock::now()) {}
+  // `steady` and `system` are the same moment.
+  WallClock(TimePoint steady, std::chrono::system_clock::time_point system)
+      : steady_(steady), offset_(system.time_since_epoch() - steady.time_since_epoch()) {}
 
-  TimePoint now() const { return steady_; }  // when it was read
+  TimePoint now() const { return steady_; }  // when the clocks were read
+  // Nanoseconds since 1970 UTC.
   int64_t UnixNanos(TimePoint time) const {
-    const auto wall = std::chrono::duration_cast<std::chrono::nanoseconds>(wall_.time_since_epoch());
-    return (wall + std::chrono::duration_cast<std::chrono::nanoseconds>(time - steady_)).count();
+    return std::chrono::nanoseconds(time.time_since_epoch() + offset_).count();
   }
 
  private:
   TimePoint steady_;
-  std::chrono::system_clock::time_point wall_;
+  std::chrono::nanoseconds offset_;
 };
 
 }  // namespace yoio
