@@ -151,7 +151,7 @@ def test_the_log_line_tells_what_latency_depends_on(server):
     assert line["cached_tokens"] == usage.cached_tokens and line["recomputed_tokens"] == 0
     assert line["prefill_chunks"] == timing.prefill_chunks and line["decode_steps"] == timing.decode_steps
     assert line["longest_gap_step"] == timing.longest_gap_step
-    assert 0 < line["deadline_left_s"] < 30
+    assert 0 < line["deadline_left_s"] < 31  # gRPC rounds the timeouts that it sends up
     assert line["server_version"] == timing.server_version
     assert line["model_revision"] == timing.model_revision
     zero = ("queue_length", "queue_position", "preemptions", "waited_slots_s", "waited_blocks_s")
