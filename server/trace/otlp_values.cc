@@ -71,7 +71,12 @@ FlagValue EndpointValue(Endpoint& target) {
       endpoint.tls = true;
     }
     absl::ConsumeSuffix(&rest, "/");
-    const absl::StatusOr<Address> address = ParseAddress(std::string(rest));
+    std::string host_and_port(rest);
+    // As in any URL. Colons of an address in brackets are the host's.
+    const size_t host_end = absl::StartsWith(rest, "[") ? std::min(rest.find(']'), rest.size()) : 0;
+    const bool names_port = absl::StrContains(rest.substr(host_end), ":");
+    if (endpoint.tls.has_value() && !names_port) host_and_port += *endpoint.tls ? ":443" : ":80";
+    const absl::StatusOr<Address> address = ParseAddress(host_and_port);
     if (!address.ok() || address->port == 0 || absl::StrContains(rest, "/") || absl::StrContains(rest, "@")) {
       return absl::InvalidArgumentError("expected http://HOST:PORT or https://HOST:PORT, and no path");
     }

@@ -104,6 +104,16 @@ TEST(OtlpConfigTest, DefaultsAreTheSpecifications) {
   EXPECT_EQ(read.Shown("OTEL_EXPORTER_OTLP_HEADERS"), "unset by default");
 }
 
+TEST(OtlpConfigTest, TheUsualPortsNeedNotBeNamed) {
+  const auto shown = [](const char* endpoint) {
+    return ReadAll({{"OTEL_EXPORTER_OTLP_ENDPOINT", endpoint}}).Shown("OTEL_EXPORTER_OTLP_ENDPOINT");
+  };
+  EXPECT_EQ(shown("https://collector.example.com"), "https://collector.example.com:443 by environment");
+  EXPECT_EQ(shown("http://collector/"), "http://collector:80 by environment");
+  EXPECT_EQ(shown("http://[::1]"), "http://[::1]:80 by environment");
+  EXPECT_EQ(shown("http://[::1]:4317"), "http://[::1]:4317 by environment");
+}
+
 TEST(OtlpConfigTest, EveryVariableIsTaken) {
   const Read read = ReadAll({{"OTEL_EXPORTER_OTLP_ENDPOINT", "https://[::1]:443/"},
                              {"OTEL_EXPORTER_OTLP_PROTOCOL", "grpc"},
@@ -206,7 +216,9 @@ TEST(OtlpConfigTest, MistakesNameTheirVariable) {
       {"OTEL_TRACES_SAMPLER", "jaeger_remote"},
       {"OTEL_TRACES_SAMPLER_ARG", "1.5"},
       {"OTEL_TRACES_SAMPLER_ARG", "nan"},
-      {"OTEL_EXPORTER_OTLP_ENDPOINT", "http://collector"},
+      {"OTEL_EXPORTER_OTLP_ENDPOINT", "collector"},
+      {"OTEL_EXPORTER_OTLP_ENDPOINT", "http://"},
+      {"OTEL_EXPORTER_OTLP_ENDPOINT", "http://[::1"},
       {"OTEL_EXPORTER_OTLP_ENDPOINT", "http://collector:0"},
       {"OTEL_EXPORTER_OTLP_ENDPOINT", "http://collector:4317/v1/traces"},
       {"OTEL_EXPORTER_OTLP_ENDPOINT", "ftp://collector:4317"},
