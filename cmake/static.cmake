@@ -1,7 +1,7 @@
 # YOIO_STATIC: programs hold their libraries, so that what one machine builds another runs. What stays outside is
 #   - glibc, the CUDA driver, cuBLASLt and NCCL: of the machine that runs them, found by ld.so alone;
-#   - Highway and CivetWeb, which Debian ships as shared libraries only, and OpenBLAS, which would put 8 MB into each
-#     program: they travel beside the programs, in the folder they are built into.
+#   - Highway, which Debian ships as a shared library only, and OpenBLAS, which would put 8 MB into each program: both
+#     travel beside the programs, in the folder they are built into.
 # Include before the first find_package.
 include_guard()
 

@@ -1,12 +1,19 @@
 #include "server/metrics/metrics_listener.h"
 
-#include <civetweb.h>
-
-#include <atomic>
+#include <boost/asio/io_context.hpp>
+#include <boost/asio/ip/tcp.hpp>
+#include <boost/asio/steady_timer.hpp>
+#include <boost/beast/core/flat_buffer.hpp>
+#include <boost/beast/core/tcp_stream.hpp>
+#include <boost/beast/http.hpp>
 #include <chrono>
+#include <cstdint>
+#include <memory>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <thread>
+#include <utility>
 
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
@@ -16,106 +23,146 @@
 namespace yoio {
 namespace {
 
-// Each connection holds one thread until it is answered, or for the time that a request may take.
-constexpr char kThreads[] = "8";
-constexpr char kRequestMillis[] = "1000";
-constexpr char kMostHeaderBytes[] = "8192";
-constexpr char kMostQueuedConnections[] = "16";
+namespace asio = boost::asio;
+namespace beast = boost::beast;
+namespace http = boost::beast::http;
+using asio::ip::tcp;
+using boost::system::error_code;
 
-struct Response {
-  int code;
-  std::string head;  // what stands behind HTTP/1.1, further header lines included
-  std::string body;
-};
+constexpr auto kPatience = std::chrono::seconds(1);  // for a request to come, and for its answer to be taken
+constexpr uint32_t kMostHeaderBytes = 8192;
+constexpr int kMostConnections = 64;  // further ones are closed at once
 
-void Send(mg_connection* connection, const Response& response, bool with_body) {
-  std::string text = absl::StrCat("HTTP/1.1 ", response.head, "\r\nContent-Length: ", response.body.size(),
-                                  "\r\nCache-Control: no-store\r\nConnection: close\r\n\r\n");
-  if (with_body) text += response.body;
-  mg_write(connection, text.data(), text.size());
+using Response = http::response<http::string_body>;
+
+Response MakeResponse(http::status status, std::string_view content_type, std::string body) {
+  Response response(status, 11);
+  response.set(http::field::content_type, beast::string_view(content_type.data(), content_type.size()));
+  response.set(http::field::cache_control, "no-store");
+  response.keep_alive(false);
+  response.body() = std::move(body);
+  return response;
 }
+
+Response Answer(const http::request<http::empty_body>& request, const ServerMetrics& metrics) {
+  const std::string_view target(request.target().data(), request.target().size());
+  if (target != "/metrics" && !absl::StartsWith({target.data(), target.size()}, "/metrics?")) {
+    return MakeResponse(http::status::not_found, "text/plain", "Metrics are at /metrics.\n");
+  }
+  if (request.method() != http::verb::get && request.method() != http::verb::head) {
+    Response refusal = MakeResponse(http::status::method_not_allowed, "text/plain", "");
+    refusal.set(http::field::allow, "GET, HEAD");
+    return refusal;
+  }
+  const beast::string_view accept = request[http::field::accept];
+  const ExpositionFormat format = ChooseFormat({accept.data(), accept.size()});
+  return MakeResponse(http::status::ok, ContentType(format), metrics.Scrape(format));
+}
+
+// One connection, for one request. Lives as long as something of it is under way.
+class Session : public std::enable_shared_from_this<Session> {
+ public:
+  Session(tcp::socket socket, const ServerMetrics& metrics, int& connections)
+      : stream_(std::move(socket)), metrics_(metrics), connections_(connections) {
+    ++connections_;
+    parser_.header_limit(kMostHeaderBytes);
+  }
+  ~Session() { --connections_; }
+  Session(const Session&) = delete;
+  Session& operator=(const Session&) = delete;
+
+  // What comes behind the header is of no interest.
+  void Run() {
+    stream_.expires_after(kPatience);
+    http::async_read_header(stream_, buffer_, parser_, [self = shared_from_this()](error_code error, size_t) {
+      if (!error) self->Send();
+    });
+  }
+
+ private:
+  void Send() {
+    response_ = Answer(parser_.get(), metrics_);
+    response_.prepare_payload();
+    serializer_.emplace(response_);
+    stream_.expires_after(kPatience);
+    const auto sent = [self = shared_from_this()](error_code, size_t) {
+      error_code ignored;
+      self->stream_.socket().shutdown(tcp::socket::shutdown_send, ignored);
+    };
+    if (parser_.get().method() == http::verb::head) {
+      http::async_write_header(stream_, *serializer_, sent);
+    } else {
+      http::async_write(stream_, *serializer_, sent);
+    }
+  }
+
+  beast::tcp_stream stream_;
+  const ServerMetrics& metrics_;
+  int& connections_;  // the thread's alone
+  beast::flat_buffer buffer_;
+  http::request_parser<http::empty_body> parser_;
+  Response response_;
+  std::optional<http::response_serializer<http::string_body>> serializer_;
+};
 
 }  // namespace
 
+class MetricsListener::Server {
+ public:
+  explicit Server(const ServerMetrics& metrics) : metrics_(metrics) {}
+  ~Server() {
+    context_.stop();
+    if (thread_.joinable()) thread_.join();
+  }
+
+  // The port.
+  absl::StatusOr<int> Listen(const Address& address) {
+    error_code error;
+    const auto found = tcp::resolver(context_).resolve(address.host, absl::StrCat(address.port),
+                                                       tcp::resolver::passive, error);
+    if (!error) acceptor_.open(found->endpoint().protocol(), error);
+    if (!error) acceptor_.set_option(asio::socket_base::reuse_address(true), error);
+    if (!error) acceptor_.bind(*found, error);
+    if (!error) acceptor_.listen(kMostConnections, error);
+    if (error) return absl::AlreadyExistsError(absl::StrCat(address.ToString(), ": ", error.message()));
+    const int port = acceptor_.local_endpoint(error).port();
+    Accept();
+    thread_ = std::thread([this] { context_.run(); });
+    return port;
+  }
+
+ private:
+  void Accept() {
+    acceptor_.async_accept([this](error_code error, tcp::socket socket) {
+      if (!error && connections_ < kMostConnections) {
+        std::make_shared<Session>(std::move(socket), metrics_, connections_)->Run();
+      }
+      if (!error) return Accept();
+      // No file is left, say: better a little later than at once and again.
+      pause_.expires_after(std::chrono::milliseconds(100));
+      pause_.async_wait([this](error_code) { Accept(); });
+    });
+  }
+
+  const ServerMetrics& metrics_;
+  int connections_ = 0;  // outlives the context, and with it every session
+  asio::io_context context_{1};
+  tcp::acceptor acceptor_{context_};
+  asio::steady_timer pause_{context_};
+  std::thread thread_;
+};
+
+MetricsListener::MetricsListener(Address address, std::unique_ptr<Server> server)
+    : address_(std::move(address)), server_(std::move(server)) {}
+MetricsListener::~MetricsListener() = default;
+
 absl::StatusOr<std::unique_ptr<MetricsListener>> MetricsListener::Start(const Address& listen,
                                                                         const ServerMetrics& metrics) {
-  if (absl::StrContains(listen.host, ':') && mg_check_feature(MG_FEATURES_IPV6) == 0) {
-    return absl::UnimplementedError(
-        absl::StrCat(listen.ToString(), ": expected an IPv4 address, as CivetWeb was built without IPv6"));
-  }
   YOIO_RETURN_IF_ERROR(CheckCanBind(listen));
-  std::unique_ptr<MetricsListener> listener(new MetricsListener(listen, metrics));
-  mg_callbacks callbacks{};
-  callbacks.begin_request = [](mg_connection* connection) {
-    return static_cast<MetricsListener*>(mg_get_request_info(connection)->user_data)->Answer(connection);
-  };
-  // What it would say is of clients' mistakes.
-  callbacks.log_message = [](const mg_connection*, const char*) { return 1; };
-  const std::string address = listen.ToString();
-  const char* options[] = {"listening_ports",
-                           address.c_str(),
-                           "num_threads",
-                           kThreads,
-                           "request_timeout_ms",
-                           kRequestMillis,
-                           "max_request_size",
-                           kMostHeaderBytes,
-                           "connection_queue",
-                           kMostQueuedConnections,
-                           "enable_keep_alive",
-                           "no",
-                           "enable_directory_listing",
-                           "no",
-                           nullptr};
-  mg_init_library(MG_FEATURES_DEFAULT);
-  listener->context_ = mg_start(&callbacks, listener.get(), options);
-  mg_server_port port{};
-  if (listener->context_ == nullptr || mg_get_server_ports(listener->context_, 1, &port) != 1) {
-    return absl::AlreadyExistsError(absl::StrCat(address, ": could not listen on it"));
-  }
-  listener->address_.port = port.port;
-  return listener;
-}
-
-MetricsListener::~MetricsListener() {
-  if (context_ != nullptr) Stop();
-  mg_exit_library();
-}
-
-// CivetWeb looks whether it is to stop when somebody connects, or after two seconds.
-void MetricsListener::Stop() const {
-  std::atomic<bool> stopped{false};
-  std::thread stopping([&] {
-    mg_stop(context_);
-    stopped = true;
-  });
-  while (!stopped) {
-    char error[128];
-    mg_connection* connection =
-        mg_connect_client(address_.host.c_str(), address_.port, /*use_ssl=*/0, error, sizeof(error));
-    if (connection != nullptr) mg_close_connection(connection);
-    std::this_thread::sleep_for(std::chrono::milliseconds(5));
-  }
-  stopping.join();
-}
-
-int MetricsListener::Answer(mg_connection* connection) const {
-  const mg_request_info& request = *mg_get_request_info(connection);
-  const std::string_view method = request.request_method;
-  const bool get = method == "GET";
-  Response response;
-  if (std::string_view(request.local_uri) != "/metrics") {
-    response = {404, "404 Not Found\r\nContent-Type: text/plain", "Metrics are at /metrics.\n"};
-  } else if (!get && method != "HEAD") {
-    response = {405, "405 Method Not Allowed\r\nAllow: GET, HEAD", ""};
-  } else {
-    const char* accept = mg_get_header(connection, "Accept");
-    const ExpositionFormat format = ChooseFormat(accept != nullptr ? accept : "");
-    response = {200, absl::StrCat("200 OK\r\nContent-Type: ", std::string(ContentType(format))),
-                metrics_.Scrape(format)};
-  }
-  Send(connection, response, method != "HEAD");
-  return response.code;
+  auto server = std::make_unique<Server>(metrics);
+  Address address = listen;
+  YOIO_ASSIGN_OR_RETURN(address.port, server->Listen(listen));
+  return std::unique_ptr<MetricsListener>(new MetricsListener(std::move(address), std::move(server)));
 }
 
 }  // namespace yoio

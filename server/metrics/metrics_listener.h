@@ -8,17 +8,13 @@
 #include "server/address.h"
 #include "server/metrics/server_metrics.h"
 
-struct mg_connection;
-struct mg_context;
-
 namespace yoio {
 
-// Answers GET and HEAD of /metrics and nothing else, in plaintext, from Start to destruction. Clients that
-// are slow to ask or to read hold up others that scrape, for some seconds, and nobody else.
+// Answers GET and HEAD of /metrics and nothing else, in plaintext, on a thread of its own, from Start to
+// destruction. Clients that are slow to ask or to read are cut off after a second, and hold up nobody.
 class MetricsListener {
  public:
-  // Errors as CheckCanBind (server/address.h); UNIMPLEMENTED for an IPv6 address where CivetWeb was built
-  // without, as Debian's is. `metrics` outlives the listener.
+  // Errors as CheckCanBind (server/address.h). `metrics` outlives the listener.
   static absl::StatusOr<std::unique_ptr<MetricsListener>> Start(const Address& listen,
                                                                 const ServerMetrics& metrics);
   ~MetricsListener();
@@ -27,15 +23,11 @@ class MetricsListener {
   const Address& address() const { return address_; }
 
  private:
-  MetricsListener(const Address& listen, const ServerMetrics& metrics)
-      : address_(listen), metrics_(metrics) {}
-  void Stop() const;
-  // Returns the HTTP status that was sent.
-  int Answer(mg_connection* connection) const;
+  class Server;
+  MetricsListener(Address address, std::unique_ptr<Server> server);
 
-  Address address_;
-  const ServerMetrics& metrics_;
-  mg_context* context_ = nullptr;  // null: it could not be started
+  const Address address_;
+  const std::unique_ptr<Server> server_;
 };
 
 }  // namespace yoio
