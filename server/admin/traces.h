@@ -12,10 +12,8 @@
 
 namespace yoio {
 
-// INVALID_ARGUMENT for a value out of range, NOT_FOUND for an id that the recorder does not know,
-// UNIMPLEMENTED UNIMPLEMENTED for an engine without a recorder. The answer itself ends INVALID_ARGUMENT for a
-// value out of range, NOT_FOUND for an id that the recorder does not know. Everything that is named outlives
-// it.
+// INVALID_ARGUMENT for a value out of range, NOT_FOUND for an id that the recorder does not know, UNIMPLEMENTED
+// for an engine without a recorder. What is named outlives the answer.
 absl::StatusOr<std::unique_ptr<AnswerSource<v1::GetTracesResponse>>> AnswerTraces(
     const Engine& engine, const ServedModel& model, const v1::GetTracesRequest& request);
 
