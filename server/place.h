@@ -16,8 +16,7 @@ struct Place {
 
 // From K8S_POD_NAME or else POD_NAME, and K8S_NODE_NAME or else NODE_NAME: what a chart sets from the
 // downward API. Values that are no name of Kubernetes (more than 253 characters, or others than a-z, A-Z,
-// 0-9, '-' and
-// '.') count as not set.
+// 0-9, '-' and '.') count as not set.
 Place PlaceOf(const Environment& environment);
 
 }  // namespace yoio

@@ -1,5 +1,6 @@
 #include "server/watchers.h"
 
+#include <memory>
 #include <string_view>
 #include <thread>
 #include <utility>
@@ -89,16 +90,16 @@ void Watchers::DumpIfAsked() const {
 
 void Watchers::RecordFailure() const {
   const TimePoint deadline = Clock::now() + kFailedTime;
-  BoundedQueue<bool> written(1);
+  const auto written = std::make_shared<BoundedQueue<bool>>(1);
   // On a thread that can be left alone: the process ends whatever holds it up.
-  std::thread([this, &written] {
-    failure_report_.Write(engine_->health(),
-                          engine_->ranks());  // costs nothing where the engine's own hook was first
+  std::thread([this, written] {
+    // Costs nothing where the engine's own hook was first.
+    failure_report_.Write(engine_->health(), engine_->ranks());
     WriteFlightDump(*engine_, options_.flight_dump, "engine failed", log_);
-    written.Push(true);
+    written->Push(true);
   }).detach();
   telemetry_->Flush(kFailedPatience);
-  written.WaitUntil(deadline);
+  written->WaitUntil(deadline);
 }
 
 void Watchers::Finish() { telemetry_->Finish(kPatience, log_); }

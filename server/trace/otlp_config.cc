@@ -13,6 +13,7 @@
 #include "absl/strings/str_format.h"
 #include "base/status.h"
 #include "server/flag_values.h"
+#include "server/place.h"
 #include "server/trace/otlp_values.h"
 #include "server/version.h"
 
@@ -155,15 +156,6 @@ absl::Status CheckTogether(const OtlpOptions& otlp) {
   return absl::OkStatus();
 }
 
-// Of the first of `names` that is set; empty for none.
-std::string FirstOf(const Variables& environment, const std::vector<std::string>& names) {
-  for (const std::string& name : names) {
-    const auto found = environment.find(name);
-    if (found != environment.end() && !found->second.empty()) return found->second;
-  }
-  return "";
-}
-
 std::string HostName() {
   std::array<char, HOST_NAME_MAX + 1> name{};
   return gethostname(name.data(), name.size() - 1) == 0 ? name.data() : "";
@@ -183,7 +175,7 @@ std::string NewInstanceId() {
 
 // What describes this process. What the operator says of it goes before what is found out.
 std::vector<std::pair<std::string, AttributeValue>> MakeResource(const Raw& raw, bool names_service,
-                                                                 const Variables& environment) {
+                                                                 const Place& place) {
   std::map<std::string, AttributeValue> attributes;
   if (names_service) attributes.emplace("service.name", raw.service_name);
   for (const auto& [key, value] : raw.attributes) attributes.emplace(key, value);
@@ -192,8 +184,8 @@ std::vector<std::pair<std::string, AttributeValue>> MakeResource(const Raw& raw,
   attributes.emplace("service.instance.id", NewInstanceId());
   attributes.emplace("process.pid", int64_t{getpid()});
   for (const auto& [key, value] : {std::pair<std::string, std::string>("host.name", HostName()),
-                                   {"k8s.pod.name", FirstOf(environment, {"K8S_POD_NAME", "POD_NAME"})},
-                                   {"k8s.node.name", FirstOf(environment, {"K8S_NODE_NAME", "NODE_NAME"})}}) {
+                                   {"k8s.pod.name", place.pod},
+                                   {"k8s.node.name", place.node}}) {
     if (!value.empty()) attributes.emplace(key, value);
   }
   return {attributes.begin(), attributes.end()};
@@ -216,7 +208,7 @@ absl::Status ReadTraceEnvironment(const Environment& environment, TraceOptions& 
   options.otlp.tls = raw.endpoint.tls.value_or(!raw.insecure);
   options.otlp.timeout = std::min(options.otlp.timeout, raw.export_timeout);
   YOIO_RETURN_IF_ERROR(CheckTogether(options.otlp));
-  options.resource = MakeResource(raw, IsGiven(variables, "OTEL_SERVICE_NAME"), given);
+  options.resource = MakeResource(raw, IsGiven(variables, "OTEL_SERVICE_NAME"), PlaceOf(environment));
   for (const Variable& variable : variables) {
     const std::string value = variable.value.show();
     settings.push_back({variable.name, value.empty() ? "unset" : value, variable.origin});
