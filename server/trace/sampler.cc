@@ -1,6 +1,7 @@
 #include "server/trace/sampler.h"
 
 #include <algorithm>
+#include <bit>
 #include <cmath>
 #include <random>
 
@@ -21,8 +22,9 @@ uint64_t RandomBits() {
   return static_cast<uint64_t>(device()) << 32 | device();
 }
 
-void PutBigEndian(uint64_t value, uint8_t* bytes) {
-  for (int i = 7; i >= 0; --i, value >>= 8) bytes[i] = static_cast<uint8_t>(value);
+// One of SplitMix64's numbers as eight bytes, in the machine's own order: which is first means nothing.
+std::array<uint8_t, 8> ScrambledBytes(uint64_t state) {
+  return std::bit_cast<std::array<uint8_t, 8>>(Scramble(state));
 }
 
 uint64_t BigEndian(const uint8_t* bytes) {
@@ -38,16 +40,14 @@ IdSource::IdSource() : start_{RandomBits(), RandomBits(), RandomBits()} {}
 TraceId IdSource::NewTrace() {
   const uint64_t step = kGolden * drawn_.fetch_add(1, std::memory_order_relaxed);
   TraceId id;
-  PutBigEndian(Scramble(start_[0] + step), id.trace.data());
-  PutBigEndian(Scramble(start_[1] + step), id.trace.data() + 8);
-  PutBigEndian(Scramble(start_[2] + step), id.span.data());
+  std::ranges::copy(ScrambledBytes(start_[0] + step), id.trace.begin());
+  std::ranges::copy(ScrambledBytes(start_[1] + step), id.trace.begin() + 8);
+  id.span = ScrambledBytes(start_[2] + step);
   return id;
 }
 
 std::array<uint8_t, 8> IdSource::NewSpan() {
-  std::array<uint8_t, 8> id;
-  PutBigEndian(Scramble(start_[2] + kGolden * drawn_.fetch_add(1, std::memory_order_relaxed)), id.data());
-  return id;
+  return ScrambledBytes(start_[2] + kGolden * drawn_.fetch_add(1, std::memory_order_relaxed));
 }
 
 bool TenantBudget::Take(const std::string& tenant, TimePoint now) {
@@ -78,15 +78,18 @@ void TenantBudget::Forget(TimePoint now) {
   });
 }
 
+TraceSampler::TraceSampler(const SamplerOptions& options, double tenant_rate)
+    : options_(options),
+      sampled_below_(options.ratio < 1 ? static_cast<uint64_t>(std::ldexp(options.ratio, 64)) : 0),
+      budget_(tenant_rate) {}
+
 bool TraceSampler::Sample(const TraceId& id, bool sampled, const std::string& tenant) {
   if (!options_.parent_based) return SampleRoot(id);
   return sampled && budget_.Take(tenant, Clock::now());
 }
 
 bool TraceSampler::SampleRoot(const TraceId& id) const {
-  if (options_.ratio >= 1) return true;
-  const uint64_t low = BigEndian(id.trace.data() + 8);
-  return low < static_cast<uint64_t>(std::ldexp(options_.ratio, 64));
+  return options_.ratio >= 1 || BigEndian(id.trace.data() + 8) < sampled_below_;
 }
 
 }  // namespace yoio

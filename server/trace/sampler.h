@@ -68,7 +68,7 @@ class TenantBudget {
 class TraceSampler {
  public:
   // `tenant_rate`: for how many requests a second a tenant may decide that they are traced.
-  TraceSampler(const SamplerOptions& options, double tenant_rate) : options_(options), budget_(tenant_rate) {}
+  TraceSampler(const SamplerOptions& options, double tenant_rate);
 
   // For a span whose caller sent `sampled`. Beyond the tenant's rate a decision for sampling counts as one
   // against it.
@@ -78,6 +78,7 @@ class TraceSampler {
 
  private:
   const SamplerOptions options_;
+  const uint64_t sampled_below_;  // the lower half of a trace's id, at a ratio below 1
   TenantBudget budget_;
 };
 

@@ -20,7 +20,7 @@ constexpr size_t kTraceparentSize = 55;
 
 // Four bytes from eight digits of lower-case hex; false when there is anything else. All at once, since every
 // call that is traced passes here, sampled or not.
-bool ParseEightDigits(const char* digits, uint8_t* bytes) {
+bool ParseEightDigits(const char* digits, uint32_t& bytes) {
   static_assert(std::endian::native == std::endian::little);
   constexpr uint64_t kOnes = 0x0101010101010101u;
   uint64_t text = 0;
@@ -30,16 +30,19 @@ bool ParseEightDigits(const char* digits, uint8_t* bytes) {
   const uint64_t spelled = values + '0' * kOnes + ('a' - '0' - 10) * letters;
   const uint64_t above_nine = (values + 6 * kOnes) >> 4 & kOnes;
   if (spelled != text || above_nine != letters || (values & 0xf0 * kOnes) != 0) return false;
-  const uint64_t pairs = values << 4 | values >> 8;  // every other byte is one of the four
-  for (int i = 0; i < 4; ++i) bytes[i] = static_cast<uint8_t>(pairs >> 16 * i);
+  uint64_t pairs = (values << 4 | values >> 8) & 0x00ff00ff00ff00ffu;  // every other byte is one of the four
+  pairs = (pairs | pairs >> 8) & 0x0000ffff0000ffffu;
+  bytes = static_cast<uint32_t>(pairs | pairs >> 16);
   return true;
 }
 
 template <size_t n>
 bool ParseHex(const char* digits, std::array<uint8_t, n>& bytes) {
   static_assert(n % 4 == 0);
+  std::array<uint32_t, n / 4> fours{};
   bool good = true;
-  for (size_t i = 0; i < n; i += 4) good &= ParseEightDigits(digits + 2 * i, bytes.data() + i);
+  for (size_t i = 0; i < fours.size(); ++i) good &= ParseEightDigits(digits + 8 * i, fours[i]);
+  bytes = std::bit_cast<std::array<uint8_t, n>>(fours);
   return good;
 }
 
