@@ -2,7 +2,8 @@
 // ceilings.
 //
 //   step_bench [--device auto|cpu|cuda] [--shape DIR,...] [--only decode,prefill] [--context N,...]
-//              [--batch N,...] [--ranks N,...] [--index-sharding rank0,rows] [--threads N] [--json FILE]
+//              [--batch N,...] [--ranks N,...] [--index-sharding rank0,rows] [--threads N] [--no-marks]
+//              [--json FILE]
 //
 // Weights are drawn from a seed. The cache is filled with random values instead of by a prefill: a step costs
 // the same whatever the cache holds, as long as it is not all one page of zeros. The floor of a decode step
@@ -11,6 +12,9 @@
 // layer attends to. The floor of prefill is its arithmetic at the rate of a large matrix product. Steps are
 // queued one behind the other as the engine does, each token drawn on the device and fed to the next step,
 // and timed by the wall clock around several.
+//
+// `phase/shape/context/batch/...` is where the time of one step went on rank 0, by the stamps that a worker
+// makes between its phases; --no-marks leaves them out, to see what they cost.
 //
 // With --ranks a model is cut over so many ranks of this process, a GPU and a thread each, and every shape
 // carries their number (`clsa-8b-tp2`, and `-rows` where each rank indexes its part of the rows). The clock
@@ -35,6 +39,7 @@
 #include "bench/step_runner.h"
 #include "bench/worlds.h"
 #include "engine/checkpoint/config.h"
+#include "engine/step_times.h"
 
 namespace yoio::bench {
 namespace {
@@ -44,6 +49,7 @@ struct Options {
   std::vector<std::string> parts = {"decode", "prefill"};
   WorldOptions worlds;
   int threads = AvailableThreads();
+  bool no_marks = false;
   Scale scale;
 
   bool Wants(const std::string& part) const {
@@ -72,8 +78,16 @@ struct Measured {
 };
 using Times = std::map<Key, Measured>;
 
-void MeasureDecode(Lab& lab, const Subject& subject, StepRunner& runner, const Scale& scale, Times& times,
+void AddPhases(const StepTimes& times, const std::string& place, Report& report) {
+  for (int phase = 0; phase < kNumStepPhases; ++phase) {
+    const std::string name(NameOf(static_cast<StepPhase>(phase)));
+    report.Add({absl::StrCat("phase/", place, "/", name), ToSeconds(times.phases[phase]) * 1e6, "us"});
+  }
+}
+
+void MeasureDecode(Lab& lab, const Subject& subject, StepRunner& runner, const Options& options, Times& times,
                    Report& report) {
+  const Scale& scale = options.scale;
   const double bandwidth = lab.Bandwidth(size_t{1} << 30) * subject.share_of_machine;
   for (const int batch : scale.batches) {
     const auto step_at = [&](int context) -> Measured& {
@@ -86,6 +100,7 @@ void MeasureDecode(Lab& lab, const Subject& subject, StepRunner& runner, const S
       const std::string place = absl::StrCat(subject.name, "/", context, "/", batch);
       report.Add({"step/" + place, step.seconds * 1e6, "us", step.floor * 1e6});
       report.Add({"decode/" + place, batch / step.seconds, "tokens/s", batch / step.floor});
+      if (!options.no_marks) AddPhases(runner.Times(), place, report);
     }
     const int longest = scale.contexts.back(), shortest = scale.contexts.front();
     if (longest == shortest) continue;
@@ -142,13 +157,14 @@ void CompareWithOneRank(const Times& times, Report& report) {
 
 void MeasureShape(Lab& lab, const Options& options, RankLabs& labs, const Subject& subject,
                   const ModelConfig& config, Times& times, Report& report) {
-  const auto runner = StepRunner::Create(labs, config, options.scale, subject.world.index_by_rows);
+  const auto runner =
+      StepRunner::Create(labs, config, options.scale, subject.world.index_by_rows, !options.no_marks);
   if (!runner.ok()) {
     report.Note(absl::StrCat(subject.name, " is left out: ", std::string(runner.status().message())));
     return;
   }
   if (!options.worlds.ranks.empty()) AddKvBytes(lab, subject, config, (*runner)->busiest(), report);
-  if (options.Wants("decode")) MeasureDecode(lab, subject, **runner, options.scale, times, report);
+  if (options.Wants("decode")) MeasureDecode(lab, subject, **runner, options, times, report);
   if (options.Wants("prefill")) MeasurePrefill(lab, subject, **runner, options.scale, times, report);
 }
 
@@ -194,6 +210,7 @@ int main(int argc, char** argv) {
       ->delimiter(',');
   options.worlds.AddTo(app);
   app.add_option("--threads", options.threads, "Threads, on a CPU")->check(CLI::PositiveNumber);
+  app.add_flag("--no-marks", options.no_marks, "Leave out the stamps between the phases of a step");
   app.add_option("--json", json, "Write the results here too");
   CLI11_PARSE(app, argc, argv);
   yoio::bench::Lab lab(device, options.threads);

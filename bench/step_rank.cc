@@ -57,6 +57,11 @@ StepRank::StepRank(Lab& lab, Communicator& comm, const StepShape& shape)
                                      .max_output_rows = shape.limits.max_output_rows}))) {
   for (int i = 0; i < shape.limits.depth; ++i) sampling_.push_back(Must(sampler_->NewStep()));
   FillCache();
+  if (shape.marked) {
+    times_ = lab.Allocate(sizeof(StepMarks::Times));
+    marks_ = std::make_unique<StepMarks>(lab.backend(), lab.stream(), times_.As<StepMarks::Times>(),
+                                         /*phase=*/nullptr);
+  }
   model_ = std::make_unique<Model>(ModelParts{.config = &shape.config,
                                               .shard = shard_,
                                               .weights = weights_.get(),
@@ -64,7 +69,8 @@ StepRank::StepRank(Lab& lab, Communicator& comm, const StepShape& shape)
                                               .backend = &lab.backend(),
                                               .comm = &comm,
                                               .stream = &lab.stream(),
-                                              .previous_samples = samples_.As<int32_t>()},
+                                              .previous_samples = samples_.As<int32_t>(),
+                                              .marks = marks_.get()},
                                    shape.limits);
   const absl::Status status = model_->Prepare();
   YOIO_CHECK(status.ok()) << status.ToString();
@@ -87,11 +93,24 @@ void StepRank::Run(const StepPlan& plan) {
 absl::Status StepRank::Queue(const StepPlan& plan) {
   Sampler::Step& sampling = sampling_[next_++ % sampling_.size()];
   int32_t* const ids = samples_.As<int32_t>();
+  if (marks_ != nullptr) marks_->Begin();
   YOIO_RETURN_IF_ERROR(sampler_->Begin(plan, sampling));
   YOIO_RETURN_IF_ERROR(model_->Forward(plan, [&](int first_row, int num_rows, const float* logits) {
     return sampler_->Read(first_row, num_rows, logits, ids);
   }));
-  return sampler_->End(sampling, ids);
+  YOIO_RETURN_IF_ERROR(sampler_->End(sampling, ids));
+  if (marks_ != nullptr) {
+    marks_->End(plan.output_tokens.empty() ? StepPhase::kSelfDecoder : StepPhase::kSampling);
+  }
+  return absl::OkStatus();
+}
+
+StepTimes StepRank::Times() {
+  YOIO_CHECK(marks_ != nullptr) << "this rank has no marks";
+  StepMarks::Times times;
+  lab_.backend().CopyToHost(&times, times_.data(), sizeof(times), lab_.stream());
+  lab_.Synchronize();
+  return StepMarks::Read(times);
 }
 
 double StepRank::DecodeBytes(int context, int batch) const {

@@ -10,7 +10,9 @@
 #include "engine/checkpoint/config.h"
 #include "engine/comm/communicator.h"
 #include "engine/model/model.h"
+#include "engine/model/step_marks.h"
 #include "engine/sampler.h"
+#include "engine/step_times.h"
 #include "kernels/backend.h"
 
 namespace yoio::bench {
@@ -21,6 +23,7 @@ struct StepShape {
   StepLimits limits;
   CacheGeometry geometry;
   bool index_by_rows;  // each rank indexes its part of the rows, instead of rank 0 all of them
+  bool marked;         // with the stamps between phases that every worker makes
 };
 
 // The rank's thread only. `lab`, `comm` and `shape` outlive it.
@@ -35,6 +38,9 @@ class StepRank {
   // Queues a step, with what a worker queues to draw its tokens. At most limits.depth of them before the
   // device is waited for.
   void Run(const StepPlan& plan);
+
+  // Where the time of the last step went; waits for it. Only with marks.
+  StepTimes Times();
 
   // Bytes that this rank must read in a decode step.
   double DecodeBytes(int context, int batch) const;
@@ -60,6 +66,8 @@ class StepRank {
   std::unique_ptr<Sampler> sampler_;
   std::vector<Sampler::Step> sampling_;  // [limits.depth]
   size_t next_ = 0;                      // which of them
+  kernels::Buffer times_;                // StepMarks::Times
+  std::unique_ptr<StepMarks> marks_;     // null without
   std::unique_ptr<Model> model_;
 };
 

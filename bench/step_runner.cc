@@ -60,9 +60,10 @@ Scale Scale::Of(const Lab& lab) {
 }
 
 absl::StatusOr<std::unique_ptr<StepRunner>> StepRunner::Create(RankLabs& labs, const ModelConfig& config,
-                                                               const Scale& scale, bool index_by_rows) {
+                                                               const Scale& scale, bool index_by_rows,
+                                                               bool marked) {
   const StepLimits limits{std::max(scale.chunk, scale.batches.back()), scale.batches.back(), kDepth};
-  StepShape shape{config, limits, Geometry(config, scale), index_by_rows};
+  StepShape shape{config, limits, Geometry(config, scale), index_by_rows, marked};
   YOIO_RETURN_IF_ERROR(CheckRoom(labs, shape));
   return std::unique_ptr<StepRunner>(new StepRunner(labs, std::move(shape)));
 }

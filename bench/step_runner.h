@@ -31,10 +31,12 @@ class StepRunner {
  public:
   static constexpr int kDepth = 16;  // steps queued before one is waited for
 
-  // As many ranks as there are labs, which outlive the runner. INVALID_ARGUMENT when the model cannot be cut
-  // into so many; RESOURCE_EXHAUSTED when it does not fit. Takes the memory, fills and records.
+  // As many ranks as there are labs, which outlive the runner; `marked` as in StepShape. INVALID_ARGUMENT
+  // when the model cannot be cut into so many; RESOURCE_EXHAUSTED when it does not fit. Takes the memory,
+  // fills and records.
   static absl::StatusOr<std::unique_ptr<StepRunner>> Create(RankLabs& labs, const ModelConfig& config,
-                                                            const Scale& scale, bool index_by_rows);
+                                                            const Scale& scale, bool index_by_rows,
+                                                            bool marked = true);
   ~StepRunner();
   StepRunner(const StepRunner&) = delete;
   StepRunner& operator=(const StepRunner&) = delete;
@@ -48,6 +50,9 @@ class StepRunner {
   double StepSeconds();
   // One sample: `steps` of them are queued, at most kDepth, and waited for.
   double StepSeconds(int steps);
+
+  // Where the time of the last step went on the busiest rank. Only with marks.
+  StepTimes Times() { return ranks_[0]->Times(); }
 
   // Seconds in which the prompt tokens [begin, end) of one sequence are taken, the last of them with logits.
   double PrefillSeconds(int begin, int end, int chunk);

@@ -51,12 +51,20 @@ class Leader(Server):
     """Started; it serves from `with` on, which waits for its followers."""
 
     def __init__(
-        self, token_file, *flags, nodes=2, ranks=2, device="cpu", followers_listen="127.0.0.1:0", **options
+        self,
+        token_file,
+        *flags,
+        nodes=2,
+        ranks=2,
+        device="cpu",
+        followers_listen="127.0.0.1:0",
+        cache="256MiB",
+        **options,
     ):
         self.environment = environment_of(0, nodes, ranks)
         listen = ["--followers-listen", followers_listen]
-        cache = ["--kv-cache-bytes", "256MiB"]
-        super().__init__(*flags_of(0, token_file, nodes, ranks, device), *listen, *cache, *flags, **options)
+        listen += ["--kv-cache-bytes", cache]
+        super().__init__(*flags_of(0, token_file, nodes, ranks, device), *listen, *flags, **options)
 
     def followers_address(self):
         return self.wait_for_line(r"^yoio-server waiting followers=(\S+) nnodes=\d+$").group(1)
@@ -78,9 +86,9 @@ class Follower(Process):
 
 
 @contextlib.contextmanager
-def group(token_file, *flags, nodes=2, ranks=2, device="cpu", **addresses):
-    """A leader and its followers that serve."""
-    leader = Leader(token_file, *flags, nodes=nodes, ranks=ranks, device=device, **addresses)
+def group(token_file, *flags, nodes=2, ranks=2, device="cpu", **options):
+    """A leader, to whom the options go, and its followers that serve."""
+    leader = Leader(token_file, *flags, nodes=nodes, ranks=ranks, device=device, **options)
     address = leader.followers_address()
     followers = [
         Follower(token_file, address, node=node, nodes=nodes, ranks=ranks, device=device)
