@@ -32,7 +32,8 @@ WorkerGroup::WorkerGroup(const WorkerGroupOptions& options)
           options, [this](int rank) { return Look(rank); },
           [this](absl::Status late) { Fail(std::move(late)); })) {
   YOIO_CHECK_EQ(options.backends.size(), ranks_.size());
-  // A process without rank 0 may lag one step behind those who submit.
+  // Rank 0 ends no step that another has not begun: what waits for that one is at most `depth` plans, and one
+  // more in a process without rank 0, which may lag one step behind those who submit.
   for (Rank& rank : ranks_) {
     rank.plans = std::make_unique<BoundedQueue<std::shared_ptr<const StepPlan>>>(
         options.worker.sizing.limits.depth + 1);
@@ -111,14 +112,19 @@ void WorkerGroup::RunSteps(int index, Worker& worker) {
 }
 
 // Begins plans as they come and hands on results as they end. Without steps it sleeps; while a device works
-// it looks again and again, because a late look at an end is time without work, and a late plan too.
+// it looks again and again, because a late look at an end is time without work, and a late plan too. A plan
+// waits while this rank has all the steps under way that it may have: rank 0, whose results bring new plans,
+// may have seen the end of one before this rank has.
 absl::Status WorkerGroup::RunStepsUntilClosed(int index, Worker& worker) {
   const int rank = options_.group.first_rank + index;
   auto& plans = *ranks_[index].plans;
   int under_way = 0;
   for (;;) {
-    auto plan = under_way == 0 ? plans.Pop() : plans.TryPop();
-    if (!plan.has_value() && under_way == 0) return absl::OkStatus();  // closed
+    std::optional<std::shared_ptr<const StepPlan>> plan;
+    if (under_way < options_.worker.sizing.limits.depth) {
+      plan = under_way == 0 ? plans.Pop() : plans.TryPop();
+      if (!plan.has_value() && under_way == 0) return absl::OkStatus();  // closed
+    }
     if (plan.has_value()) {
       ++under_way;
       YOIO_RETURN_IF_ERROR(worker.Begin(*std::move(plan)));
