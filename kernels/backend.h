@@ -104,6 +104,10 @@ class Backend {
   // Whether the stream has passed the mark; never blocks. INTERNAL when something before it failed.
   virtual absl::StatusOr<bool> Passed(Event& event) = 0;
 
+  // Numbers of rows, ascending up to `most`: once a stream has run the products of each of them, it has
+  // loaded and chosen all that products of any number up to `most` need. Empty where nothing is.
+  virtual std::vector<int> KindsOfRows(int most) const = 0;
+
   // Whether steps can be recorded and replayed. Between BeginCapture and EndCapture operations, those of
   // the side stream included, are recorded instead of run; copies, Synchronize and events are not allowed
   // there. Graphs outlive their last replay,

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <limits>
+#include <numeric>
 
 #include "base/status.h"
 
@@ -26,6 +27,25 @@ int MinTiledTokens(int world) { return world > 2 ? 2048 : std::numeric_limits<in
 // A selection has four marks and more, each of which takes a device as long as a small kernel. One or a few
 // of them tell where the time went; of plans that select in every layer only the halves are told apart there.
 constexpr size_t kMostMarkedIndexers = 6;
+
+// A prompt of so many tokens in slot 0, from which nobody wants logits.
+StepPlan PromptPlan(int count) {
+  StepPlan plan;
+  plan.admitted.push_back({.slot = 0, .sampling = {}, .stop_ids = {}, .prompt_ids = {}, .output_ids = {}});
+  plan.new_blocks.resize((count + kernels::kBlockTokens - 1) / kernels::kBlockTokens);
+  std::iota(plan.new_blocks.begin(), plan.new_blocks.end(), 0);
+  plan.sequences.push_back({.slot = 0,
+                            .token_begin = 0,
+                            .token_count = count,
+                            .start_position = 0,
+                            .new_block_begin = 0,
+                            .new_block_count = static_cast<int32_t>(plan.new_blocks.size())});
+  plan.token_ids.resize(count);
+  plan.positions.resize(count);
+  std::iota(plan.positions.begin(), plan.positions.end(), 0);
+  plan.num_prompt_tokens = count;
+  return plan;
+}
 
 int FirstOutputLayer(const ModelPlan& plan) {
   const auto first = std::find_if(plan.layers.begin(), plan.layers.end(),
@@ -57,6 +77,7 @@ absl::Status Model::Prepare() {
     YOIO_ASSIGN_OR_RETURN(side_, backend_.SideStream(stream_));
   }
   if (!backend_.captures()) return absl::OkStatus();
+  YOIO_RETURN_IF_ERROR(WarmUp());
   // A sequence generates one token a step, so slots bound the rows. Steps that compute several of one again
   // are not recorded.
   const int most = std::min({geometry.max_sequences, limits_.max_step_tokens, limits_.max_output_rows});
@@ -67,6 +88,22 @@ absl::Status Model::Prepare() {
     }
   }
   return absl::OkStatus();
+}
+
+// What a first call loads and chooses would hold up the first prompts of each length for milliseconds, and
+// take memory that the cache was not told of.
+absl::Status Model::WarmUp() {
+  const CacheGeometry& geometry = parts_.cache->geometry();
+  const int longest = std::min(geometry.num_blocks, geometry.max_blocks_per_sequence) * kernels::kBlockTokens;
+  const auto no_logits = [](int, int, const float*) { return absl::OkStatus(); };
+  for (const int count : backend_.KindsOfRows(std::min(limits_.max_step_tokens, longest))) {
+    YOIO_RETURN_IF_ERROR(Forward(PromptPlan(count), no_logits));
+    YOIO_RETURN_IF_ERROR(backend_.Synchronize(stream_));
+  }
+  StepPlan end;
+  end.released_slots = {0};
+  inputs_.Load(end, {0, 0, 0}, backend_, stream_);
+  return backend_.Synchronize(stream_);
 }
 
 // Runs once before it records: what is loaded and chosen at a first call must not happen in between.

@@ -44,8 +44,9 @@ struct ModelParts {
 class Model {
  public:
   Model(const ModelParts& parts, const StepLimits& limits);
-  // Takes the memory of the largest step. On a device that records work, also records the two halves of a
-  // step for every usual number of generated rows: some hundred milliseconds.
+  // Takes the memory of the largest step. On a device that loads and records work, also runs a prompt of
+  // every kind of length, and records the two halves of a step for every usual number of generated rows:
+  // about a second. The cache and the first of its slots must be nobody's yet.
   absl::Status Prepare();
 
   // Receives this rank's logits on every rank alike, a tile of output rows at a time: `logits` is device
@@ -91,6 +92,7 @@ class Model {
   std::span<Tile> tiles() { return {tiles_.data(), num_tiles_}; }
   absl::Status Run(Half half, const RowSet& rows);
   absl::Status Walk(Half half);
+  absl::Status WarmUp();
   absl::Status Record(Half half, int count);
   StepPhase LayersPhase() const {
     return half_ == Half::kTokens ? StepPhase::kSelfDecoder : StepPhase::kCrossDecoder;

@@ -6,8 +6,10 @@
 #include <memory>
 #include <string>
 #include <string_view>
+#include <vector>
 
 #include "kernels/backend.h"
+#include "kernels/cuda/mat_mul_library.h"
 
 namespace yoio::kernels::cuda {
 
@@ -42,6 +44,7 @@ class CudaBackend final : public Backend {
   void Record(Event& event, Stream& stream) override;
   absl::StatusOr<bool> Passed(Event& event) override;
 
+  std::vector<int> KindsOfRows(int most) const override { return LibraryProducts::KindsOfRows(most); }
   bool captures() const override { return true; }
   void BeginCapture(Stream& stream) override;
   absl::StatusOr<std::unique_ptr<Graph>> EndCapture(Stream& stream) override;

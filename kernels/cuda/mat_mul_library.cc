@@ -96,4 +96,11 @@ cublasStatus_t LibraryProducts::Multiply(const LibraryProduct& product, cublasLt
                         scratch_bytes, stream);
 }
 
+std::vector<int> LibraryProducts::KindsOfRows(int most) {
+  std::vector<int> kinds;
+  for (int64_t rows = 1; rows < most; rows = RoundedUp(rows + 1)) kinds.push_back(static_cast<int>(rows));
+  if (most > 0) kinds.push_back(most);
+  return kinds;
+}
+
 }  // namespace yoio::kernels::cuda

@@ -9,6 +9,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <map>
+#include <vector>
 
 #include "kernels/ops.h"
 
@@ -36,6 +37,9 @@ class LibraryProducts {
 
   cublasStatus_t Multiply(const LibraryProduct& product, cublasLtHandle_t library, void* scratch,
                           size_t scratch_bytes, cudaStream_t stream);
+
+  // Backend::KindsOfRows.
+  static std::vector<int> KindsOfRows(int most);
 
  private:
   struct Key {

@@ -37,6 +37,7 @@ class FailingBackend : public kernels::Backend {
   absl::StatusOr<kernels::Buffer> AllocateHost(size_t bytes) override { return inner_->AllocateHost(bytes); }
   absl::StatusOr<std::unique_ptr<kernels::Event>> NewEvent() override { return inner_->NewEvent(); }
   void Record(kernels::Event& event, Stream& stream) override { inner_->Record(event, stream); }
+  std::vector<int> KindsOfRows(int most) const override { return inner_->KindsOfRows(most); }
   bool captures() const override { return inner_->captures(); }
   void BeginCapture(Stream& stream) override { inner_->BeginCapture(stream); }
   absl::StatusOr<std::unique_ptr<kernels::Graph>> EndCapture(Stream& stream) override {
