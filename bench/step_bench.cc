@@ -83,6 +83,8 @@ void AddPhases(const StepTimes& times, const std::string& place, Report& report)
     const std::string name(NameOf(static_cast<StepPhase>(phase)));
     report.Add({absl::StrCat("phase/", place, "/", name), ToSeconds(times.phases[phase]) * 1e6, "us"});
   }
+  if (times.comm_wait > Duration::zero())
+    report.Add({absl::StrCat("phase/", place, "/comm_wait"), ToSeconds(times.comm_wait) * 1e6, "us"});
 }
 
 void MeasureDecode(Lab& lab, const Subject& subject, StepRunner& runner, const Options& options, Times& times,

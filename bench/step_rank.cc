@@ -61,6 +61,7 @@ StepRank::StepRank(Lab& lab, Communicator& comm, const StepShape& shape)
     times_ = lab.Allocate(sizeof(StepMarks::Times));
     marks_ = std::make_unique<StepMarks>(lab.backend(), lab.stream(), times_.As<StepMarks::Times>(),
                                          /*phase=*/nullptr);
+    comm.MeasureWaits(&times_.As<StepMarks::Times>()->comm);
   }
   model_ = std::make_unique<Model>(ModelParts{.config = &shape.config,
                                               .shard = shard_,

@@ -40,17 +40,19 @@ std::vector<kernels::Backend*> Devices::OfRanks(int count) const {
   return backends;
 }
 
-absl::StatusOr<DeviceMemory> Devices::Memory(int count) const {
+absl::StatusOr<DeviceMemory> Devices::Memory(const NodeRanks& ranks) const {
   const kernels::Backend& first = *backends_[0];
+  const bool joins = kind_ == kernels::DeviceKind::kCuda && ranks.world > 1;
+  const int64_t joining = joins ? DeviceBytesOf(CommunicatorKind::kNccl, ranks.world) : 0;
   DeviceMemory memory{.device = std::string(first.name()),
                       .activations = first.activation_type(),
                       .asynchronous = first.captures(),
                       .available = {},
-                      .host_available = AvailableMemoryBytes() / count};
-  const int sharers = backends_.size() == 1 ? count : 1;
-  for (kernels::Backend* backend : OfRanks(count)) {
+                      .host_available = AvailableMemoryBytes() / ranks.count};
+  const int sharers = backends_.size() == 1 ? ranks.count : 1;
+  for (kernels::Backend* backend : OfRanks(ranks.count)) {
     YOIO_ASSIGN_OR_RETURN(const int64_t bytes, backend->AvailableBytes());
-    memory.available.push_back(bytes / sharers);
+    memory.available.push_back(bytes / sharers - joining);
   }
   return memory;
 }
@@ -62,7 +64,7 @@ absl::StatusOr<Devices> ChooseDevices(const EngineOptions& options, const ModelC
   if (options.device == Device::kCuda) return gpus;
   absl::Status refusal = gpus.status();
   if (gpus.ok()) {
-    const auto memory = gpus->Memory(ranks.count);
+    const auto memory = gpus->Memory(ranks);
     refusal = memory.ok() ? PlanMemory(options, config, *memory).status() : memory.status();
   }
   if (gpus.ok() && !absl::IsResourceExhausted(refusal)) return gpus;

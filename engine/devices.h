@@ -25,8 +25,9 @@ class Devices {
   kernels::DeviceKind kind() const { return kind_; }
   // Of the process's ranks, in order.
   std::vector<kernels::Backend*> OfRanks(int count) const;
-  // What the process's ranks may take, in order: those on one device share what is left there.
-  absl::StatusOr<DeviceMemory> Memory(int count) const;
+  // What the process's ranks may take beside what joins them, in order: those on one device share what is
+  // left there.
+  absl::StatusOr<DeviceMemory> Memory(const NodeRanks& ranks) const;
 
  private:
   kernels::DeviceKind kind_;

@@ -21,7 +21,7 @@ const char* NameOf(kernels::DeviceKind device) {
 
 absl::StatusOr<Node> Open(const EngineOptions& options, ModelConfig config, NodeRanks ranks,
                           Devices devices) {
-  YOIO_ASSIGN_OR_RETURN(DeviceMemory memory, devices.Memory(ranks.count));
+  YOIO_ASSIGN_OR_RETURN(DeviceMemory memory, devices.Memory(ranks));
   absl::StatusOr<std::unique_ptr<Checkpoint>> checkpoint = nullptr;
   if (options.load_format != LoadFormat::kDummy) checkpoint = Checkpoint::Open(options.model_dir);
   return Node{.config = std::make_unique<ModelConfig>(std::move(config)),

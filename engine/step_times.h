@@ -34,8 +34,8 @@ constexpr std::string_view NameOf(StepPhase phase) {
 struct StepTimes {
   Duration total{};                               // from its first work to its last
   std::array<Duration, kNumStepPhases> phases{};  // their sum is `total`
-  Duration comm_wait{};   // of them, spent in collectives; zero where a device runs these by itself
-  bool recorded = false;  // ran as recorded work (CUDA graphs) as far as it can
+  Duration comm_wait{};                           // of them, spent in collectives
+  bool recorded = false;                          // ran as recorded work (CUDA graphs) as far as it can
 };
 
 // What a rank waits for other ranks with.

@@ -73,6 +73,7 @@ absl::Status Worker::AllocateSteps() {
   YOIO_ASSIGN_OR_RETURN(outcome_, backend.Allocate(bytes));
   marks_ =
       std::make_unique<StepMarks>(backend, *stream_, TimesIn(outcome_), options_.rank_progress->phase_word());
+  options_.comm->MeasureWaits(&TimesIn(outcome_)->comm);
   steps_.resize(options_.sizing.limits.depth);
   for (Step& step : steps_) {
     YOIO_ASSIGN_OR_RETURN(step.outcome, backend.AllocateHost(bytes));
@@ -162,7 +163,7 @@ Worker::Outcome Worker::Take() {
   }
   Outcome outcome{.result = {.step = step.plan->step, .samples = {}, .scores = {}},
                   .times = StepMarks::Read(*TimesIn(step.outcome))};
-  outcome.times.comm_wait = step.comm_wait;
+  outcome.times.comm_wait += step.comm_wait;
   outcome.times.recorded = step.recorded;
   if (options_.comm->rank() == 0) {
     outcome.result = Sampler::Take(*step.plan, step.sampling, IdsIn(step.outcome));

@@ -435,6 +435,12 @@ struct StampArgs {
   int32_t value;
 };
 
+// Device memory where collectives add up how long the stream was in them, in ns.
+struct WaitClock {
+  int64_t since;  // when the one began that is under way
+  int64_t waited;
+};
+
 }  // namespace yoio::kernels
 
 #endif  // YOIO_KERNELS_OPS_H_

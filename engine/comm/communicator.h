@@ -46,6 +46,10 @@ class Communicator {
                                              kernels::Activation* delta, kernels::Backend& backend,
                                              kernels::Stream& stream);
 
+  // From now on the time that the device spends in collectives of this handle adds up in `clock`, which
+  // outlives it. Before any is recorded. A host's handles do nothing: they tell their watch (GroupOptions).
+  virtual void MeasureWaits(kernels::WaitClock* clock) { static_cast<void>(clock); }
+
   // OK while the group can work; why it cannot otherwise: an abort, or a rank that is gone. Never blocks.
   // What a device communicator learns only while it runs is told here.
   virtual absl::Status health() = 0;
@@ -92,6 +96,10 @@ struct GroupOptions {
   // kNccl, whose collectives the host only queues.
   std::vector<CollectiveWatch*> watches = {};
 };
+
+// Device memory that a handle takes for itself, and that a device must have left when it is made. 0 of a
+// host's kinds, and where the kind is not built.
+int64_t DeviceBytesOf(CommunicatorKind kind, int world);
 
 // The second of the two places that choose an implementation: the handles of this process's ranks, in order,
 // once all ranks of the group have met. `backends`: of each of them. INVALID_ARGUMENT for a world that is not

@@ -36,6 +36,8 @@ absl::StatusOr<std::vector<std::unique_ptr<Communicator>>> Watched(
 }
 
 #if !YOIO_WITH_CUDA
+int64_t NcclDeviceBytes(int /*world*/) { return 0; }
+
 absl::StatusOr<std::unique_ptr<Rendezvous>> MakeNcclRendezvous() { return Unbuilt(CommunicatorKind::kNccl); }
 
 absl::StatusOr<std::vector<std::unique_ptr<Communicator>>> MakeNcclCommunicators(
@@ -56,6 +58,10 @@ absl::StatusOr<std::unique_ptr<Rendezvous>> MakeRendezvous(CommunicatorKind kind
       break;
   }
   return Unbuilt(kind);
+}
+
+int64_t DeviceBytesOf(CommunicatorKind kind, int world) {
+  return kind == CommunicatorKind::kNccl ? NcclDeviceBytes(world) : 0;
 }
 
 absl::StatusOr<std::vector<std::unique_ptr<Communicator>>> MakeCommunicators(

@@ -14,11 +14,14 @@
 #include "kernels/cuda/all_reduce_norm.h"
 #include "kernels/cuda/cuda_backend.h"
 #include "kernels/cuda/cuda_stream.h"
+#include "kernels/cuda/wait_clock.h"
 
 namespace yoio {
 namespace {
 
 using kernels::cuda::CudaStream;
+
+constexpr int64_t kNcclBytes = int64_t{1} << 30;
 
 // Backends of these ranks are CudaBackends, whose streams are CudaStreams.
 CudaStream& Cuda(kernels::Stream& stream) { return static_cast<CudaStream&>(stream); }
@@ -46,13 +49,13 @@ class NcclCommunicator final : public Communicator {
 
   absl::Status Broadcast(std::span<std::byte> data, int root, kernels::Stream& stream) override {
     YOIO_CHECK(root >= 0 && root < world()) << "root " << root << " of a world of " << world();
-    return group_->Queue(member_, [&](ncclComm_t comm) {
+    return Queue(stream, [&](ncclComm_t comm) {
       return ncclBroadcast(data.data(), data.data(), data.size(), ncclUint8, root, comm, Cuda(stream).get());
     });
   }
 
   absl::Status AllReduce(void* data, size_t count, kernels::DType type, kernels::Stream& stream) override {
-    return group_->Queue(member_, [&](ncclComm_t comm) {
+    return Queue(stream, [&](ncclComm_t comm) {
       return ncclAllReduce(data, data, count, NcclType(type), ncclSum, comm, Cuda(stream).get());
     });
   }
@@ -65,7 +68,7 @@ class NcclCommunicator final : public Communicator {
           cudaMemcpyAsync(all.data(), mine.data(), mine.size(), cudaMemcpyDeviceToDevice, Cuda(stream).get()),
           "a gather of one");
     }
-    return group_->Queue(member_, [&](ncclComm_t comm) {
+    return Queue(stream, [&](ncclComm_t comm) {
       return ncclAllGather(mine.data(), all.data(), mine.size(), ncclUint8, comm, Cuda(stream).get());
     });
   }
@@ -76,17 +79,30 @@ class NcclCommunicator final : public Communicator {
       return Communicator::AllReduceResidualNorm(args, delta, backend, stream);
     }
     YOIO_RETURN_IF_ERROR(health());
-    kernels::cuda::AllReduceResidualNorm(args, peers_->channels(), Cuda(stream));
+    kernels::cuda::ReduceChannels channels = peers_->channels();
+    channels.clock = clock_;
+    kernels::cuda::AllReduceResidualNorm(args, channels, Cuda(stream));
     return absl::OkStatus();
   }
+
+  void MeasureWaits(kernels::WaitClock* clock) override { clock_ = world() > 1 ? clock : nullptr; }
 
   absl::Status health() override { return group_->health(member_); }
   void Abort(absl::Status status) override { group_->Abort(std::move(status)); }
 
  private:
+  // Queues one collective of NCCL's on the stream.
+  absl::Status Queue(kernels::Stream& stream, absl::FunctionRef<ncclResult_t(ncclComm_t)> call) {
+    if (clock_ != nullptr) kernels::cuda::BeginWait(clock_, Cuda(stream));
+    YOIO_RETURN_IF_ERROR(group_->Queue(member_, call));
+    if (clock_ != nullptr) kernels::cuda::EndWait(clock_, Cuda(stream));
+    return absl::OkStatus();
+  }
+
   const std::shared_ptr<NcclGroup> group_;
   const int member_;
   const std::unique_ptr<NcclPeers> peers_;  // null: not all ranks reach each other's memory
+  kernels::WaitClock* clock_ = nullptr;     // null: nobody wants to know
 };
 
 absl::StatusOr<std::vector<int>> DevicesOf(std::span<kernels::Backend* const> backends) {
@@ -100,6 +116,13 @@ absl::StatusOr<std::vector<int>> DevicesOf(std::span<kernels::Backend* const> ba
 }
 
 }  // namespace
+
+// The inbox, and what NCCL 2.28 takes.
+int64_t NcclDeviceBytes(int world) {
+  if (world == 1) return 0;
+  const bool has_inbox = kernels::cuda::CanReduceOverPeers(world);
+  return kNcclBytes + (has_inbox ? static_cast<int64_t>(kernels::cuda::InboxBytes(world)) : 0);
+}
 
 absl::StatusOr<std::unique_ptr<Rendezvous>> MakeNcclRendezvous() {
   YOIO_ASSIGN_OR_RETURN(std::string ticket, NewNcclTicket());

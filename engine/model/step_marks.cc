@@ -3,9 +3,10 @@
 namespace yoio {
 namespace {
 
-// Of StampArgs::times, which Times is: 0 is the beginning.
+// Of StampArgs::times, which Times is: 0 is the beginning. It sets what is behind the phases to zero too.
 int PartOf(StepPhase phase) { return 1 + static_cast<int>(phase); }
-static_assert(sizeof(StepMarks::Times) == (1 + kNumStepPhases) * sizeof(int64_t));
+constexpr int kNumParts = sizeof(StepMarks::Times) / sizeof(int64_t) - 1;
+static_assert(kNumParts == kNumStepPhases + 2);
 
 }  // namespace
 
@@ -18,7 +19,7 @@ void StepMarks::End(StepPhase left) { Stamp(PartOf(left), left, nullptr); }
 void StepMarks::Stamp(int part, StepPhase entered, int32_t* phase) {
   backend_.Stamp({.times = &times_->last,
                   .part = part,
-                  .num_parts = kNumStepPhases,
+                  .num_parts = kNumParts,
                   .progress = phase,
                   .value = static_cast<int32_t>(entered)},
                  stream_);
@@ -30,6 +31,7 @@ StepTimes StepMarks::Read(const Times& times) {
     read.phases[phase] = std::chrono::nanoseconds(times.phases[phase]);
     read.total += read.phases[phase];
   }
+  read.comm_wait = std::chrono::nanoseconds(times.comm.waited);
   return read;
 }
 

@@ -7,6 +7,7 @@
 
 #include "engine/step_times.h"
 #include "kernels/backend.h"
+#include "kernels/ops.h"
 
 namespace yoio {
 
@@ -19,6 +20,7 @@ class StepMarks {
   struct Times {
     int64_t last;  // the clock at the last mark
     std::array<int64_t, kNumStepPhases> phases;
+    kernels::WaitClock comm;  // Communicator::MeasureWaits
   };
 
   // `times` is device memory. `phase` is host memory where the device notes the phase it enters, or null.
@@ -32,7 +34,7 @@ class StepMarks {
   void Enter(StepPhase left, StepPhase entered);
   void End(StepPhase left);
 
-  // What `times`, on the host, says of the phases and of their sum.
+  // What `times`, on the host, says of the phases, of their sum, and of collectives on a device.
   static StepTimes Read(const Times& times);
 
  private:

@@ -29,6 +29,9 @@ struct ReduceChannels {
   InboxLine* peers[kMostPeers];  // of rank + 1, rank + 2, ... (modulo world), as this rank addresses them
   // Host memory. When it is not 0, kernels stop waiting, and what they return means nothing.
   const uint32_t* abort;
+  // Device memory; adds up how long this rank waits for the others, once it has sent what is its own. Null:
+  // nobody wants to know.
+  WaitClock* clock;
 };
 
 // Whether AllReduceResidualNorm serves a group of this size at all.

@@ -69,7 +69,7 @@ TEST(DevicesTest, RanksOfOneCpuShareItsMemory) {
   EXPECT_THAT(backends, testing::SizeIs(4));
   EXPECT_THAT(backends, testing::Each(backends[0]));
   const int64_t alone = *backends[0]->AvailableBytes();
-  const DeviceMemory memory = *devices->Memory(4);
+  const DeviceMemory memory = *devices->Memory({.world = 4, .count = 4});
   EXPECT_THAT(memory.available, testing::SizeIs(4));
   for (const int64_t bytes : memory.available) EXPECT_NEAR(bytes, alone / 4, alone / 16);
 }

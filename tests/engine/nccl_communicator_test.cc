@@ -113,6 +113,42 @@ class NcclTest : public ::testing::TestWithParam<int> {
 
 TEST_P(NcclTest, CollectivesOfOneProcess) { EXPECT_EQ(OnRanks(Exercise), absl::OkStatus()); }
 
+TEST_P(NcclTest, TheTimeInCollectivesIsMeasured) {
+  if (world() == 1) GTEST_SKIP() << "one rank waits for nobody";
+  constexpr auto kLate = std::chrono::milliseconds(20);
+  const absl::Status status = OnRanks([&](Communicator& comm, Gpu& gpu) {
+    const Buffer clock = gpu.Upload(std::vector<kernels::WaitClock>{{.since = 0, .waited = 0}});
+    comm.MeasureWaits(clock.As<kernels::WaitClock>());
+    const Buffer data = gpu.Upload(std::vector<float>(4 * world()));
+    const std::span<std::byte> bytes(data.As<std::byte>(), data.bytes());
+    const Reduction reduction({2, 4096}, world(), /*seed=*/1);
+    const int late = world() - 1;
+    std::chrono::nanoseconds before{};
+    for (int collective = 0; collective < 4; ++collective) {
+      if (comm.rank() == late) std::this_thread::sleep_for(kLate);
+      if (collective == 0) YOIO_RETURN_IF_ERROR(comm.Broadcast(bytes, late, gpu.stream()));
+      if (collective == 1) {
+        YOIO_RETURN_IF_ERROR(comm.AllReduce(data.data(), 4, kernels::DType::kF32, gpu.stream()));
+      }
+      if (collective == 2) {
+        YOIO_RETURN_IF_ERROR(comm.AllGather(bytes.subspan(comm.rank() * 16, 16), bytes, gpu.stream()));
+      }
+      if (collective == 3) YOIO_RETURN_IF_ERROR(Reduce(reduction, comm, gpu).status());
+      YOIO_RETURN_IF_ERROR(gpu.Synchronize());
+      const std::chrono::nanoseconds waited(gpu.Download<kernels::WaitClock>(clock)[0].waited);
+      const auto took = waited - std::exchange(before, waited);
+      const bool plausible = comm.rank() == late ? took > took.zero() && took < kLate / 2 : took > kLate / 2;
+      if (!plausible) {
+        return absl::DataLossError(
+            absl::StrCat("rank ", comm.rank(), ", collective ", collective, ": ", took.count(), " ns"));
+      }
+    }
+    comm.MeasureWaits(nullptr);
+    return absl::OkStatus();
+  });
+  EXPECT_EQ(status, absl::OkStatus());
+}
+
 TEST_P(NcclTest, FusedIsTheSumThenTheNormAndTheSameBitsOnAllRanks) {
   std::vector<Shape> shapes = {{1, 8},
                                {1, 4096},

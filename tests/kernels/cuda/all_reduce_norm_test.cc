@@ -7,6 +7,7 @@
 #include <cmath>
 #include <cstring>
 #include <memory>
+#include <thread>
 #include <vector>
 
 #include "absl/strings/str_cat.h"
@@ -175,6 +176,29 @@ TEST_P(AllReduceNormTest, EveryNaNArrives) {
       const bool is_hit = i >= 8 && i < 12;
       EXPECT_TRUE(is_hit ? std::isnan(x[i]) : x[i] == static_cast<float>(world()))
           << "at " << i << ": " << x[i];
+    }
+  }
+}
+
+TEST_P(AllReduceNormTest, TheWaitForALateRankIsMeasured) {
+  constexpr auto kLate = std::chrono::milliseconds(20);
+  std::vector<Buffer> clocks;
+  for (Rank& rank : ranks_) {
+    clocks.push_back(*backend_->Allocate(sizeof(WaitClock)));
+    Upload(clocks.back(), std::vector<WaitClock>{{.since = 0, .waited = 0}});
+    rank.channels.clock = clocks.back().As<WaitClock>();
+  }
+  for (int rank = 1; rank < world(); ++rank) Queue(rank, 2, 64, /*starts=*/true, /*has_norm=*/false);
+  std::this_thread::sleep_for(kLate);
+  Queue(0, 2, 64, /*starts=*/true, /*has_norm=*/false);
+  ASSERT_TRUE(Finish());
+  for (int rank = 0; rank < world(); ++rank) {
+    const auto waited = std::chrono::nanoseconds(Download<WaitClock>(clocks[rank], 1)[0].waited);
+    if (rank == 0) {
+      EXPECT_LT(waited, kLate / 2);
+    } else {
+      EXPECT_GT(waited, kLate / 2) << "rank " << rank;
+      EXPECT_LT(waited, std::chrono::seconds(10)) << "rank " << rank;
     }
   }
 }
