@@ -152,7 +152,7 @@ struct Load {
   int64_t completed = 0;
   int64_t failed = 0;
   int64_t cancelled = 0;
-  double scheduler_seconds_p99 = 0;  // of a step, taken by the scheduler alone
+  double scheduler_seconds_p99 = 0;  // of a step, processor time of the scheduler alone
 };
 
 // Since the start.

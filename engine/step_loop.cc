@@ -71,6 +71,7 @@ void StepLoop::Run() {
 
 bool StepLoop::Submit() {
   const TimePoint begin = Clock::now();
+  notes_.SchedulerBegins();
   StepAllowance allowance{.max_prompt_tokens = pace_.MaxPromptTokens(scheduler_.num_decoding() > 0,
                                                                      scheduler_.prompt_tokens_to_run()),
                           .costs = pace_.costs()};
@@ -132,6 +133,7 @@ void StepLoop::Deliver(absl::StatusOr<StepResult> result) {
   if (!result.ok()) return Die(result.status());
   const TimePoint now = Clock::now();
   pace_.Ended(now);
+  notes_.SchedulerBegins();
   Scheduler::Delivery delivery = scheduler_.Deliver(*result);
   notes_.Delivered(result->step, now);
   for (Scheduler::Scores& scores : delivery.scores) DeliverScores(scores, now);

@@ -5,6 +5,11 @@
 #include "engine/live_request.h"
 
 namespace yoio {
+namespace {
+
+constexpr int64_t kSchedulerTimedEvery = 16;  // steps
+
+}  // namespace
 
 void StepNotes::Planned(const StepPlan& plan, const Scheduler& scheduler, TimePoint begin) {
   members_.clear();
@@ -18,7 +23,8 @@ void StepNotes::Planned(const StepPlan& plan, const Scheduler& scheduler, TimePo
   }
   const int32_t tokens = static_cast<int32_t>(plan.token_ids.size());
   const TimePoint now = Clock::now();
-  scheduler_time_ += now - begin;
+  planning_ += now - begin;
+  NoteSchedulerTime();
   recorder_.Planned({.step = plan.step,
                      .begin = begin,
                      .submitted = now,
@@ -34,11 +40,17 @@ void StepNotes::Planned(const StepPlan& plan, const Scheduler& scheduler, TimePo
 
 void StepNotes::Delivered(int64_t step, TimePoint now) {
   const Duration took = recorder_.Delivered(step, now);
-  const Duration planning = std::exchange(scheduler_time_, {}) + (Clock::now() - now);
+  const Duration planning = std::exchange(planning_, {}) + (Clock::now() - now);
+  NoteSchedulerTime();
   MutexLock lock(mutex_);
   stats_.step.Add(took);
   stats_.plan.Add(planning);
-  scheduler_times_.Add(planning);
+  if (times_scheduler_) scheduler_times_.Add(std::exchange(scheduler_time_, {}));
+  times_scheduler_ = ++delivered_ % kSchedulerTimedEvery == 0;
+}
+
+void StepNotes::NoteSchedulerTime() {
+  if (times_scheduler_) scheduler_time_ += ThreadTime() - scheduler_began_;
 }
 
 void StepNotes::Publish() {

@@ -21,9 +21,13 @@ class StepNotes {
  public:
   explicit StepNotes(int num_ranks) : recorder_(num_ranks) {}
 
-  // Engine thread, in this order for each step: the scheduler, at work since `begin`, has planned it, and it
-  // is submitted next; its result has come at `now`, and the scheduler has taken it in; somebody got a token
-  // of it so long after the one before; all that has been said.
+  // Engine thread. Before the scheduler plans or takes in a step.
+  void SchedulerBegins() {
+    if (times_scheduler_) scheduler_began_ = ThreadTime();
+  }
+  // In this order for each step: the scheduler, at work since `begin`, has planned it, and it is submitted
+  // next; its result has come at `now`, and the scheduler has taken it in; somebody got a token of it so long
+  // after the one before; all that has been said.
   void Planned(const StepPlan& plan, const Scheduler& scheduler, TimePoint begin);
   void Delivered(int64_t step, TimePoint now);
   void TokenGap(Duration gap) { inter_token_.Add(gap); }
@@ -32,20 +36,28 @@ class StepNotes {
   // Any thread.
   void RankEnded(int rank, int64_t step, const StepTimes& times);
   EngineStats stats() const;
+  // Processor time, of every sixteenth step: what others take from the engine's thread is not the
+  // scheduler's.
   double scheduler_seconds_p99() const;
   FlightRecorder& recorder() { return recorder_; }
 
  private:
+  void NoteSchedulerTime();
+
   FlightRecorder recorder_;
 
   // The engine thread's alone.
   std::vector<StepMember> members_;  // of the step that is noted
   LatencyHistogram inter_token_;
-  Duration scheduler_time_{};  // since the last result
+  Duration planning_{};  // since the last result
+  // The same as processor time, where it is taken.
+  bool times_scheduler_ = true;
+  Duration scheduler_began_{}, scheduler_time_{};
+  int64_t delivered_ = 0;
 
   mutable Mutex mutex_;
   EngineStats stats_ ABSL_GUARDED_BY(mutex_);
-  DurationHistogram scheduler_times_ ABSL_GUARDED_BY(mutex_);  // finer than those in stats_
+  DurationHistogram scheduler_times_ ABSL_GUARDED_BY(mutex_);
 };
 
 }  // namespace yoio
