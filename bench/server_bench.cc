@@ -9,7 +9,7 @@
 //   server  the server's own reactors, conversion and outbox; its engine (bench/instant_engine.h) has every
 //           token at once
 //   text    the server, and each token is detokenised on a text pool first, as with the real engine
-//   traced  the server with tracing on: one request in a hundred is sampled, and no collector answers
+//   traced  the server with metrics and traces of every request, and no collector that answers
 // Names carry the number of streams, and `tls` where there is TLS. Medians over the rounds of:
 //   messages/...   messages a second, one token each: the engine waits until the reader has taken the last
 //   tokens/...     tokens a second when what waits for the reader merges
@@ -45,6 +45,7 @@
 #include "engine/tokenizer/tokenizer.h"
 #include "server/inference_service.h"
 #include "server/log.h"
+#include "server/metrics/call_metrics.h"
 #include "server/trace/telemetry.h"
 
 namespace yoio::bench {
@@ -119,6 +120,8 @@ class Bench {
                      .model = {.info = &engine.model(), .names = {"bench"}},
                      .stall_timeout = std::chrono::seconds(60),
                      .log = log};
+    CallMetrics metrics;
+    if (measured.who == Who::kTraced) core.observers.push_back(&metrics);
     const auto telemetry = measured.who == Who::kTraced ? StartTracing(core, log) : nullptr;
     const auto service = MakeInferenceService(core);
     return Read(*service, measured, tokens);
@@ -130,8 +133,6 @@ class Bench {
     Telemetry::Options options;
     options.trace.enabled = true;
     options.slow = std::chrono::seconds(30);
-    options.steps = 0.01;
-    options.trace.sampler.ratio = 0.01;
     options.trace.otlp.target = "127.0.0.1:9";  // nobody is there
     auto telemetry = Telemetry::Start(options, log);
     YOIO_CHECK(telemetry.ok()) << telemetry.status().ToString();

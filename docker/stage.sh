@@ -7,8 +7,9 @@ stage=$2
 docs=$stage/usr/share/doc/yoio
 mkdir -p "$stage/usr/local/bin" "$docs/licences"
 
+# Function names stay in the programs: the record of a failure names those on the stacks.
 for program in yoio-server yoio; do
-  install -s "$bin/$program" "$stage/usr/local/bin/"
+  strip --strip-debug -o "$stage/usr/local/bin/$program" "$bin/$program"
 done
 for library in "$bin"/*.so*; do
   install -s -m 644 "$library" "$stage/usr/local/bin/"

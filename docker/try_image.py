@@ -58,6 +58,8 @@ class Image:
     def check_files(self):
         for name in ("packages.tsv", "linked-packages.tsv"):
             check((self.root / "usr/share/doc/yoio" / name).stat().st_size > 500, f"its {name} says too little")
+        server = (self.root / "usr/local/bin/yoio-server").read_bytes()
+        check(b".symtab\0" in server, "its server has no function names for the record of a failure")
         for name in ("cc", "g++", "ninja", "cmake"):
             check(shutil.which(name, path=str(self.root / "usr/bin")) is None, f"it holds a compiler's {name}")
 

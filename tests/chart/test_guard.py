@@ -179,8 +179,9 @@ def generate(port, *options, tokens=8):
 
 
 def text_of(call):
-    out, err = call.communicate(timeout=120)
-    assert call.returncode == 0, err
+    """The rest of what it prints. Not by communicate(), which forgets what a read before it has buffered."""
+    out = call.stdout.read()
+    assert call.wait(timeout=120) == 0, call.stderr.read()
     return out
 
 
