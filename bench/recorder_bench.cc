@@ -4,7 +4,7 @@
 //
 // Steps are those of a real scheduler whose requests all decode, without a model; the engine's notes take
 // them in as StepLoop would hand them over, with one gap for each token. Only the notes are timed. Per batch:
-//   notes        nanoseconds for each token of a step, the median of many steps
+//   notes        nanoseconds for each token of a step, the mean of many steps
 //   allocations  from the heap, for each step
 // Besides:
 //   gap          nanoseconds of one LatencyHistogram::Add, the part that is done for each token

@@ -1,10 +1,11 @@
-// What tracing costs a request that is not sampled.
+// What being watched costs a request that is not sampled, on the threads of gRPC.
 //
 //   trace_bench [--json FILE]
 //
-// Each number is the time of one request's whole part in tracing on the threads of gRPC: its ids and the
-// decision at its beginning, and the look at its record at its end. `alone` brings no parent, `child` one
-// that is not sampled. The floor is what may be spent on it.
+//   trace-unsampled  its part in tracing: its ids and the decision at its beginning, and the look at its
+//                    record at its end. `alone` brings no parent, `child` one that is not sampled. The
+//                    floor is what may be spent on it.
+//   metrics          what its record adds to counters and histograms at its end
 #include <grpcpp/support/string_ref.h>
 
 #include <chrono>
@@ -14,6 +15,7 @@
 #include "base/check.h"
 #include "bench/measure.h"
 #include "bench/report.h"
+#include "server/metrics/call_metrics.h"
 #include "server/trace/request_tracer.h"
 #include "server/trace/tracer.h"
 
@@ -38,9 +40,26 @@ double NanosecondsOf(Tracer& tracer, const CallMetadata& metadata) {
   return 1e9 * seconds / kRequests;
 }
 
+double NanosecondsOfMetrics() {
+  CallMetrics metrics;
+  CallRecord record;
+  record.accepted = true;
+  record.arrival = Clock::now();
+  record.ended = record.arrival + std::chrono::seconds(2);
+  record.finish_reason = FinishReason::kLength;
+  SummaryEvent& summary = record.summary.emplace();
+  summary.usage = {.prompt_tokens = 9000, .completion_tokens = 100};
+  summary.timing.queue = summary.timing.prefill = summary.timing.decode = std::chrono::milliseconds(500);
+  summary.timing.time_to_first_token = std::chrono::seconds(1);
+  const double seconds = MedianSeconds([&] {
+    for (int i = 0; i < kRequests; ++i) metrics.Ended(record);
+  });
+  return 1e9 * seconds / kRequests;
+}
+
 int Main(int argc, char** argv) {
   std::string json;
-  CLI::App app("What tracing costs a request that is not sampled.");
+  CLI::App app("What being watched costs a request that is not sampled.");
   app.add_option("--json", json, "Write the results to this file");
   CLI11_PARSE(app, argc, argv);
 
@@ -63,6 +82,7 @@ int Main(int argc, char** argv) {
   };
   add("trace-unsampled/alone", alone);
   add("trace-unsampled/child", child);
+  report.Add({.name = "metrics", .value = NanosecondsOfMetrics(), .unit = "ns", .is_cost = true});
   return report.Write(json) ? 0 : 1;
 }
 
