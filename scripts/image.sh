@@ -40,7 +40,7 @@ options=(--build-arg "CPU_BASE=$base")
 if [ "$target" = cuda ]; then
   cuda=$(dirname "$(dirname "$(readlink -f "$(command -v nvcc)")")")
   options=(--build-arg "CUDA_DEVEL=$base" --build-arg "CUDA_BASE=$base" --build-arg CUDA_PACKAGES=
-    --volume "$cuda:/usr/local/cuda:ro" --env "PATH=/usr/local/cuda/bin:/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin")
+    --volume "$cuda:/usr/local/cuda:ro")
 fi
 echo "-- building $image"
 "${builder[@]}" bud --quiet --layers --format docker --file docker/Dockerfile --target "$target" --tag "$image" \
