@@ -63,6 +63,11 @@ class Image:
         for name in ("cc", "g++", "ninja", "cmake"):
             check(shutil.which(name, path=str(self.root / "usr/bin")) is None, f"it holds a compiler's {name}")
 
+    def enter(self, *command):
+        """What runs the command inside."""
+        unshare = ["unshare", "--mount", "--net", "--propagation", "private"]
+        return [*unshare, sys.executable, "-c", ENTER, str(self.root), self.user, *command]
+
     def bytes_of(self, folder):
         command = ["du", "--summarize", "--block-size=1", "--one-file-system", str(self.root / folder)]
         return int(subprocess.run(command, check=True, capture_output=True, text=True).stdout.split()[0])
@@ -73,11 +78,9 @@ class Container:
 
     def __init__(self, image):
         self.image = image
-        command = [*image.config["Entrypoint"], *image.config["Cmd"]]
         self.began = time.monotonic()
         self.process = subprocess.Popen(
-            ["unshare", "--mount", "--net", "--propagation", "private", sys.executable, "-c", ENTER,
-             str(image.root), image.user, *command],
+            image.enter(*image.config["Entrypoint"], *image.config["Cmd"]),
             env=dict(variable.split("=", 1) for variable in image.config["Env"]),
             stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
         )
@@ -133,10 +136,13 @@ def try_cpu(image):
 
 def try_cuda(image):
     """Without a GPU and NVIDIA's base the program can only be looked at."""
-    found = subprocess.run(["ldd", str(image.root / "usr/local/bin/yoio-server")], capture_output=True, text=True)
+    list_libraries = ["/usr/bin/env", "LD_TRACE_LOADED_OBJECTS=1", "/usr/local/bin/yoio-server"]
+    found = subprocess.run(image.enter(*list_libraries), capture_output=True, text=True)
+    check("libc.so.6 => /" in found.stdout, f"its libraries cannot be listed: {found}")
     missing = set(re.findall(r"^\s*(\S+) => not found", found.stdout, re.MULTILINE))
     strange = {name for name in missing if not re.match(r"lib(cuda|cublas|cublasLt|cudart|nccl)\.so", name)}
     check(not strange, f"its server needs {strange}")
+    check("libyoio_blas.so => /usr/local/bin/" in found.stdout, "its server does not find what lies beside it")
     print(f"cuda: {image.bytes_of('') / 1e6:.0f} MB without NVIDIA's libraries; not run; still to come from NVIDIA's "
           f"base: {', '.join(sorted(missing)) or 'nothing'}")
 
