@@ -37,6 +37,7 @@
 #include "absl/strings/str_cat.h"
 #include "base/check.h"
 #include "base/host_resources.h"
+#include "base/lock_checks.h"
 #include "bench/bare_service.h"
 #include "bench/certificate.h"
 #include "bench/instant_engine.h"
@@ -229,6 +230,7 @@ void AddRows(const Options& options, const std::map<Case, std::vector<Cost>>& me
 }
 
 int Main(int argc, char** argv) {
+  SkipLockChecks();  // as in the server
   Options options;
   CLI::App app("What the server costs a token, beside what gRPC alone can do.");
   app.add_option("--streams", options.streams, "At the same time, over one connection");

@@ -26,6 +26,7 @@
 #include "server/call_record.h"
 #include "server/caller.h"
 #include "server/convert.h"
+#include "server/delivery_thread.h"
 #include "server/log.h"
 #include "server/place.h"
 #include "server/trace/trace_context.h"
@@ -73,6 +74,7 @@ struct ServingCore {
   std::vector<CallObserver*> observers{};  // told of every call, in this order; outlive every call
   LiveIds live_ids{};
   CallCounters counters{};
+  DeliveryThread delivery{};
 };
 
 // Who calls. Errors as Authenticator::Authenticate.

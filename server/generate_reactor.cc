@@ -11,26 +11,27 @@
 #include "absl/strings/str_cat.h"
 #include "engine/errors.h"
 #include "server/cut_off.h"
+#include "server/delivery_thread.h"
 #include "yoio/v1/inference.pb.h"
 
 namespace yoio {
 namespace {
 
 // What the outbox holds of a reactor. A reactor lives until its Finish, and finishes only after it took the
-// end, which is the outbox's last word; this object alone may die earlier, inside Ready, when the outbox lets
-// go of it.
+// end, which is the outbox's last word; this object alone may be let go of by the outbox while it delivers.
 template <typename Reactor>
-class ReadySignal final : public Transport, public std::enable_shared_from_this<ReadySignal<Reactor>> {
+class ReadySignal final : public Transport,
+                          public DeliveryThread::Delivery,
+                          public std::enable_shared_from_this<ReadySignal<Reactor>> {
  public:
-  explicit ReadySignal(Reactor& reactor) : reactor_(reactor) {}
-  void Ready() override {
-    const auto self = this->shared_from_this();
-    reactor_.Pump();
-  }
+  ReadySignal(Reactor& reactor, DeliveryThread& thread) : reactor_(reactor), thread_(thread) {}
+  void Ready() override { thread_.Schedule(this->shared_from_this()); }
+  void Deliver() override { reactor_.Pump(); }
   void EndWaits() override { reactor_.StartCutOff(); }
 
  private:
   Reactor& reactor_;
+  DeliveryThread& thread_;
 };
 
 // One server stream: takes events from the outbox and writes them, one write in flight. Pump runs on one
@@ -44,7 +45,8 @@ class StreamReactor final : public grpc::ServerWriteReactor<Response> {
 
   template <typename Message>
   void Start(const Message& message) {
-    const absl::Status status = call_.Start(message, std::make_shared<ReadySignal<StreamReactor>>(*this));
+    const absl::Status status =
+        call_.Start(message, std::make_shared<ReadySignal<StreamReactor>>(*this, core_.delivery));
     // Nothing was written: the failure goes out trailers-only, and gRPC's retry policies apply.
     if (!status.ok()) this->Finish(call_.Close(status));
   }
@@ -118,7 +120,7 @@ class GenerateOnceReactor final : public grpc::ServerUnaryReactor {
 
   void Start(const v1::GenerateOnceRequest& message) {
     const absl::Status status =
-        call_.Start(message, std::make_shared<ReadySignal<GenerateOnceReactor>>(*this));
+        call_.Start(message, std::make_shared<ReadySignal<GenerateOnceReactor>>(*this, core_.delivery));
     if (!status.ok()) Finish(call_.Close(status));
   }
 

@@ -7,6 +7,7 @@
 #include <variant>
 #include <vector>
 
+#include "base/lock_checks.h"
 #include "engine/engine.h"
 #include "engine/follower.h"
 #include "server/log.h"
@@ -26,6 +27,7 @@ void LogFromGrpc(gpr_log_func_args* args) {
 }  // namespace
 
 int main(int argc, char** argv) {
+  yoio::SkipLockChecks();
   yoio::CatchShutdownSignals();
   gpr_set_log_function(LogFromGrpc);
   const auto parsed =

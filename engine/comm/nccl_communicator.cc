@@ -21,6 +21,7 @@ namespace {
 
 using kernels::cuda::CudaStream;
 
+// What NCCL takes for itself: 0.97 GiB of each of two H200 with NCCL 2.28.
 constexpr int64_t kNcclBytes = int64_t{1} << 30;
 
 // Backends of these ranks are CudaBackends, whose streams are CudaStreams.
@@ -117,7 +118,6 @@ absl::StatusOr<std::vector<int>> DevicesOf(std::span<kernels::Backend* const> ba
 
 }  // namespace
 
-// The inbox, and what NCCL 2.28 takes.
 int64_t NcclDeviceBytes(int world) {
   if (world == 1) return 0;
   const bool has_inbox = kernels::cuda::CanReduceOverPeers(world);
