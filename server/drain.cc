@@ -46,7 +46,7 @@ void CloseDoor(const ServingCore& core, DataServer& data, const std::atomic<bool
   });
   while (!drained) std::this_thread::sleep_for(kPoll);
   WaitFor(kFinishGrace, [&] { return closed || core.counters.live == 0; });
-  if (!WaitFor(kCloseGrace, [&] { return closed.load(); })) data.Cut();
+  while (!WaitFor(kCloseGrace, [&] { return closed.load(); })) data.Cut();
   closing.join();
 }
 

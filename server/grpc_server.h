@@ -26,7 +26,8 @@ struct Keepalive {
 };
 
 // Whether a listener takes calls. gRPC breaks off as CANCELLED, which nobody tries again, what arrives while
-// it shuts down; behind a closed gate a call ends UNAVAILABLE before gRPC comes to that. Thread-safe.
+// it shuts down; at a closed gate a call ends UNAVAILABLE before gRPC comes to that. What has passed the gate
+// needs a moment to reach its handler, and shutting down within that moment breaks it off. Thread-safe.
 class Gate {
  public:
   void Close() { closed_ = true; }

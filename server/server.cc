@@ -6,6 +6,7 @@
 #include <grpcpp/server_builder.h>
 
 #include <chrono>
+#include <thread>
 #include <utility>
 
 #include "base/status.h"
@@ -21,6 +22,9 @@ using std::chrono::milliseconds;
 using std::chrono::seconds;
 
 constexpr Keepalive kKeepalive{.time = seconds(60), .timeout = seconds(20), .min_interval = seconds(10)};
+// How long a call may take from the gate to its handler. It takes microseconds; gRPC does not say when none
+// is left between the two.
+constexpr Duration kPastGate = milliseconds(50);
 // For streams that had nothing left to do but to end.
 constexpr Duration kShutdownGrace = seconds(1);
 // A client that does nothing may not even notice that the server goes.
@@ -53,13 +57,14 @@ absl::StatusOr<std::unique_ptr<DataServer>> DataServer::Start(ServingCore& core,
 
 void DataServer::Shutdown(Duration grace) {
   gate_.Close();
+  std::this_thread::sleep_for(kPastGate);
   server_->Shutdown(After(grace));
 }
 
 void DataServer::Cut() { grpc_server_cancel_all_calls(server_->c_server()); }
 
 DataServer::~DataServer() {
-  if (server_ != nullptr) Shutdown(kShutdownGrace);
+  if (server_ != nullptr && !gate_.closed()) Shutdown(kShutdownGrace);
 }
 
 HealthServer::HealthServer() = default;
