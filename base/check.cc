@@ -1,5 +1,8 @@
 #include "base/check.h"
 
+#include <poll.h>
+#include <unistd.h>
+
 #include <cstdio>
 #include <cstdlib>
 
@@ -10,8 +13,13 @@ CheckFailure::CheckFailure(const char* file, int line, const char* condition) {
 }
 
 CheckFailure::~CheckFailure() {
-  std::fprintf(stderr, "%s\n", stream_.str().c_str());
-  std::fflush(stderr);
+  // A pipe whose reader has stalled must not keep a broken process alive.
+  constexpr int kPatienceMs = 1000;
+  pollfd file{.fd = STDERR_FILENO, .events = POLLOUT, .revents = 0};
+  if (poll(&file, 1, kPatienceMs) != 0) {
+    std::fprintf(stderr, "%s\n", stream_.str().c_str());
+    std::fflush(stderr);
+  }
   std::abort();
 }
 

@@ -116,7 +116,7 @@ class Bench {
                           .tokenizer = measured.who == Who::kText ? tokenizer_.get() : nullptr,
                           .token = word_.id,
                           .text = word_.text});
-    const Logger log([](std::string_view) {});
+    const Logger log([](LogLevel, std::string_view) {});
     ServingCore core{.engine = engine,
                      .model = {.info = &engine.model(), .names = {"bench"}},
                      .stall_timeout = std::chrono::seconds(60),

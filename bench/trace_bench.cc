@@ -63,7 +63,7 @@ int Main(int argc, char** argv) {
   app.add_option("--json", json, "Write the results to this file");
   CLI11_PARSE(app, argc, argv);
 
-  const Logger log([](std::string_view) {});
+  const Logger log([](LogLevel, std::string_view) {});
   TraceOptions options;
   options.enabled = true;
   options.sampler.ratio = 0;

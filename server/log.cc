@@ -2,13 +2,18 @@
 
 #include <unistd.h>
 
+#include <utility>
+
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
 #include "absl/time/clock.h"
 #include "absl/time/time.h"
+#include "server/log_writer.h"
 
 namespace yoio {
 namespace {
+
+constexpr Duration kFlushTime = std::chrono::seconds(1);
 
 std::string_view LevelName(LogLevel level) {
   switch (level) {
@@ -37,14 +42,6 @@ void AppendJsonString(std::string_view value, std::string& out) {
     }
   }
   out.push_back('"');
-}
-
-void WriteToStandardError(std::string_view line) {
-  while (!line.empty()) {
-    const ssize_t written = write(STDERR_FILENO, line.data(), line.size());
-    if (written <= 0) return;  // nobody reads it; there is no better place to complain
-    line.remove_prefix(written);
-  }
 }
 
 }  // namespace
@@ -96,6 +93,18 @@ std::string LogLine::Finish() && {
   return std::move(text_);
 }
 
-Logger::Logger() : sink_(WriteToStandardError) {}
+Logger::Logger()
+    : writer_(std::make_unique<LogWriter>(STDERR_FILENO)),
+      sink_([this](LogLevel level, std::string_view line) { writer_->Write(level, line); }) {}
+
+Logger::Logger(Sink sink) : sink_(std::move(sink)) {}
+
+Logger::~Logger() = default;
+
+void Logger::Flush() const {
+  if (writer_ != nullptr) writer_->Flush(kFlushTime);
+}
+
+int64_t Logger::dropped() const { return writer_ == nullptr ? 0 : writer_->dropped(); }
 
 }  // namespace yoio

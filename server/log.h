@@ -5,12 +5,15 @@
 #include <atomic>
 #include <cstdint>
 #include <functional>
+#include <memory>
 #include <string>
 #include <string_view>
 
 #include "base/clock.h"
 
 namespace yoio {
+
+class LogWriter;
 
 enum class LogLevel { kDebug, kInfo, kWarning, kError };
 
@@ -43,10 +46,13 @@ class LogLine {
 // Where lines go. Thread-safe; outlives everything that logs.
 class Logger {
  public:
-  // Writes each line to standard error with a single write, so that lines of several threads never mix.
+  using Sink = std::function<void(LogLevel level, std::string_view line)>;
+
+  // Writes to standard error, and waits for nobody who reads it (server/log_writer.h).
   Logger();
   // Writes each line to `sink`, which must be thread-safe.
-  explicit Logger(std::function<void(std::string_view line)> sink) : sink_(std::move(sink)) {}
+  explicit Logger(Sink sink);
+  ~Logger();
 
   // Lines below the level are dropped; kInfo to begin with. Ask first where building a line costs something.
   bool Writes(LogLevel level) const { return level >= level_.load(std::memory_order_relaxed); }
@@ -54,11 +60,16 @@ class Logger {
   LogLevel SetLevel(LogLevel level) { return level_.exchange(level); }
 
   void Write(LogLine&& line) const {
-    if (Writes(line.level())) sink_(std::move(line).Finish());
+    if (Writes(line.level())) sink_(line.level(), std::move(line).Finish());
   }
+  // Before the process ends: gives lines that standard error has not taken yet a second to go.
+  void Flush() const;
+  // Lines that standard error has not taken.
+  int64_t dropped() const;
 
  private:
-  const std::function<void(std::string_view line)> sink_;
+  const std::unique_ptr<LogWriter> writer_;  // null with a sink of somebody else
+  const Sink sink_;
   std::atomic<LogLevel> level_{LogLevel::kInfo};
 };
 

@@ -131,6 +131,7 @@ EngineOptions WithStartUpLog(EngineOptions options, const Logger& log) {
 
 void Leave(int code, LogLine&& line, const Logger& log) {
   log.Write(std::move(line));
+  log.Flush();
   _exit(code);
 }
 

@@ -46,7 +46,8 @@ void LogSettings(const ParsedOptions& parsed, const Logger& log);
 // `options` with start-up's reports going to `log`, which outlives them.
 EngineOptions WithStartUpLog(EngineOptions options, const Logger& log);
 
-// Ends at once: another thread may be busy or stuck, so nothing is torn down.
+// Ends at once, but for a log that nobody reads: another thread may be busy or stuck, so nothing is torn
+// down.
 [[noreturn]] void Leave(int code, LogLine&& line, const Logger& log);
 
 // Runs `work` on a thread of its own, and meanwhile calls `on_signal` at each signal that asks for the end,

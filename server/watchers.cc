@@ -26,9 +26,10 @@ Watchers::Watchers(const ServerOptions& options, const Logger& log, std::unique_
       log_(log),
       failure_report_(options.termination_log, log),
       telemetry_(std::move(telemetry)),
-      metrics_({.version = kVersion, .model = options.served_model_names.front(), .spans = [this] {
-                  return telemetry_->span_counts();
-                }}) {}
+      metrics_({.version = kVersion,
+                .model = options.served_model_names.front(),
+                .spans = [this] { return telemetry_->span_counts(); },
+                .log = &log}) {}
 
 std::optional<int> Watchers::Open(const ServerOptions& options, const Logger& log,
                                   std::unique_ptr<Watchers>& watchers) {

@@ -7,8 +7,6 @@
 models/yoio-tiny on held-out text, its greedy answer to a recall prompt, and tokenizer cases.
 """
 
-import argparse
-import json
 import sys
 from pathlib import Path
 

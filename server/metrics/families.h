@@ -122,6 +122,10 @@ inline constexpr Family kTraceSpans{
     {"result"},
     "Spans by what became of them: exported, dropped for want of room, failed with the collector."};
 
+// The log.
+inline constexpr Family kLogLinesDropped{
+    "yoio_log_lines_dropped_total", kCounter, {}, "Log lines that standard error did not take in time."};
+
 // The process; names and meanings are those of the Prometheus client libraries.
 inline constexpr Family kProcessResidentMemory{
     "process_resident_memory_bytes", kGauge, {}, "Resident memory size in bytes."};

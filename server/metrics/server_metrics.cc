@@ -122,6 +122,7 @@ std::string ServerMetrics::Scrape(ExpositionFormat format) const {
   calls_.Write(exposition);
   WriteRanks(reading.ranks, reading.step_age, exposition);
   WriteSpans(options_.spans ? options_.spans() : ExportCounts{}, exposition);
+  exposition.AddFamily(families::kLogLinesDropped, options_.log != nullptr ? options_.log->dropped() : 0);
   process_.Write(exposition);
   return std::move(exposition).Finish();
 }

@@ -11,6 +11,7 @@
 #include "absl/base/thread_annotations.h"
 #include "base/mutex.h"
 #include "engine/engine.h"
+#include "server/log.h"
 #include "server/metrics/call_metrics.h"
 #include "server/metrics/exposition.h"
 #include "server/metrics/process_metrics.h"
@@ -26,6 +27,7 @@ class ServerMetrics {
     std::string version;
     std::string model;                      // as it is served
     std::function<ExportCounts()> spans{};  // thread-safe; empty when nothing is traced
+    const Logger* log = nullptr;            // outlives this; null: none
   };
   explicit ServerMetrics(Options options) : options_(std::move(options)) {}
 

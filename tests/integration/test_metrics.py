@@ -2,7 +2,6 @@
 
 import concurrent.futures
 import json
-import os
 import re
 import socket
 import subprocess

@@ -5,7 +5,7 @@ import contextlib
 import pytest
 from certificates import Authority
 from yoio_nodes import TOKEN, Follower, Leader, flags_of, readiness
-from yoio_server import Answer, Process, health_pb2, last_two_lines, request, run_to_end, wait_until
+from yoio_server import Answer, Process, health_pb2, last_two_lines, request, run_to_end
 
 TEXT = "A process that has terminated is a zombie until its parent waits for it. "
 

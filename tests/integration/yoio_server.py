@@ -69,17 +69,22 @@ from yoio.v1 import (
 
 
 class Process:
-    """A running yoio-server and what it prints. Use it in a `with`, which ends it."""
+    """A running yoio-server and what it prints. Use it in a `with`, which ends it.
+
+    Its standard error goes to a file, which errors() reads, or to `stderr`, a file descriptor."""
 
     environment = {}  # what it has beside this process's
 
-    def __init__(self, *flags, model=MODEL):
+    def __init__(self, *flags, model=MODEL, stderr=None):
         self.files = tempfile.TemporaryDirectory(prefix="yoio-server-")
         self.out_path, self.err_path = Path(self.files.name) / "out", Path(self.files.name) / "err"
         with self.out_path.open("wb") as out, self.err_path.open("wb") as err:
             environment = clean_environment() | {"TMPDIR": self.files.name} | self.environment
             self.process = subprocess.Popen(
-                [BINARY, "--model", str(model), *flags], stdout=out, stderr=err, env=environment
+                [BINARY, "--model", str(model), *flags],
+                stdout=out,
+                stderr=err if stderr is None else stderr,
+                env=environment,
             )
 
     def __enter__(self):
@@ -123,9 +128,10 @@ class Server(Process):
         health_listen="127.0.0.1:0",
         model=MODEL,
         open_channel=grpc.insecure_channel,
+        stderr=None,
     ):
         others = ["--health-listen", health_listen, "--metrics-listen", "127.0.0.1:0"]
-        super().__init__("--listen", listen, *others, *flags, model=model)
+        super().__init__("--listen", listen, *others, *flags, model=model, stderr=stderr)
         self.open_channel = lambda: open_channel(self.address)
 
     def __enter__(self):

@@ -24,7 +24,7 @@ namespace yoio {
 class LogCapture {
  public:
   LogCapture()
-      : logger([this](std::string_view line) {
+      : logger([this](LogLevel, std::string_view line) {
           MutexLock lock(mutex_);
           text_.append(line);
         }) {}

@@ -35,7 +35,7 @@ TEST(LogTest, NothingBreaksOutOfItsLine) {
 
 TEST(LogTest, LoggerPassesWholeLines) {
   std::string out;
-  const Logger log([&out](std::string_view line) { out += line; });
+  const Logger log([&out](LogLevel, std::string_view line) { out += line; });
   log.Write(LogLine(LogLevel::kError, "a"));
   log.Write(LogLine(LogLevel::kError, "b"));
   EXPECT_EQ(std::count(out.begin(), out.end(), '\n'), 2);
