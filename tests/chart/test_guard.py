@@ -1,6 +1,7 @@
 """The guard: Envoy takes its configuration, and carries calls to a server (SERVER_BINARY, CLIENT_BINARY, MODEL_DIR)."""
 
 import contextlib
+import itertools
 import os
 import re
 import signal
@@ -143,10 +144,16 @@ def server():
         running.wait()
 
 
+# Below those that the kernel gives to connections: nobody takes one before the guard does, and nobody who waits for the
+# guard to listen is connected to himself.
+_ports = itertools.count(30000 + os.getpid() % 2000)
+
+
 def free_port():
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
+    for port in _ports:
+        with socket.socket() as trial, contextlib.suppress(OSError):
+            trial.bind(("127.0.0.1", port))
+            return port
 
 
 @contextlib.contextmanager

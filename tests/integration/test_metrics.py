@@ -13,7 +13,7 @@ from pathlib import Path
 
 import grpc
 import pytest
-from yoio_server import Server, last_two_lines, request, run_to_end, wait_until
+from yoio_server import Server, free_address, last_two_lines, request, run_to_end, wait_until
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 FILES = ROOT / "helm" / "yoio" / "files"
@@ -67,8 +67,7 @@ class Prometheus:
             "scrape_configs": [{"job_name": "yoio", "static_configs": [{"targets": [target]}]}],
         }
         (folder / "prometheus.yml").write_text(json.dumps(configuration))
-        with socket.create_server(("127.0.0.1", 0)) as free:
-            address = "127.0.0.1:%d" % free.getsockname()[1]
+        address = free_address()
         self.url = f"http://{address}"
         self.log = (folder / "log").open("w+")
         self.process = subprocess.Popen(

@@ -14,13 +14,12 @@ from yoio_nodes import (
     TOKEN,
     exit_code,
     expect_failed_streams,
-    free_address,
     group,
     readiness,
     skip_without,
     start_streams,
 )
-from yoio_server import Answer, Server, health_pb2, request
+from yoio_server import Answer, Server, free_address, health_pb2, request
 
 SERVING = health_pb2.HealthCheckResponse.SERVING
 # What takes no time of its own: a connection that closes, a process that leaves.

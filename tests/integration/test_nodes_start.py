@@ -4,8 +4,8 @@ import json
 import time
 
 import pytest
-from yoio_nodes import TOKEN, Follower, Leader, exit_code, free_address, group
-from yoio_server import Answer, last_two_lines, request
+from yoio_nodes import TOKEN, Follower, Leader, exit_code, group
+from yoio_server import Answer, free_address, last_two_lines, request
 
 # How long a refusal may take once both sides run; with sanitizers, too.
 SOON = 20

@@ -6,7 +6,6 @@ passes calls to those that are.
 
 import json
 import shutil
-import socket
 import subprocess
 import sys
 import threading
@@ -23,6 +22,7 @@ from yoio_server import (
     Answer,
     Server,
     event_pb2,
+    free_address,
     health_pb2,
     inference_pb2,
     inference_pb2_grpc,
@@ -48,12 +48,6 @@ HTTP2 = {
 def address(text):
     host, _, port = text.rpartition(":")
     return {"socket_address": {"address": host, "port_value": int(port)}}
-
-
-def free_address():
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return f"127.0.0.1:{probe.getsockname()[1]}"
 
 
 def service_config(servers):

@@ -1,9 +1,6 @@
 """Starts an engine of several processes: a leader, who takes the calls, and its followers."""
 
 import contextlib
-import itertools
-import os
-import socket
 import time
 from pathlib import Path
 
@@ -14,19 +11,6 @@ from yoio_server import HAS_CUDA, MODEL, Process, Server, expect_error, health_p
 TOKEN = "the-token-of-these-tests"
 TEXT = "A process that has terminated is a zombie until its parent waits for it. "
 STEP_TIMEOUT = 3
-
-
-# Below those that the kernel gives to connections: nobody takes one between two starts of a server. Each process of
-# tests begins elsewhere.
-_ports = itertools.count(20000 + os.getpid() * 16 % 10000)
-
-
-def free_address():
-    """A loopback address that nobody listens on."""
-    for port in _ports:
-        with socket.socket() as trial, contextlib.suppress(OSError):
-            trial.bind(("127.0.0.1", port))
-            return f"127.0.0.1:{port}"
 
 
 def skip_without(device, ranks):

@@ -4,9 +4,12 @@ The environment names what is tested: SERVER_BINARY, SERVER_HAS_CUDA (0 or 1), M
 """
 
 import array
+import contextlib
+import itertools
 import json
 import os
 import re
+import socket
 import subprocess
 import sys
 import tempfile
@@ -66,6 +69,19 @@ from yoio.v1 import (
     request_pb2,
     timing_pb2,
 )
+
+
+# Below those that the kernel gives to connections: nobody else takes one in the meantime. Each process of
+# tests begins elsewhere.
+_ports = itertools.count(20000 + os.getpid() * 16 % 10000)
+
+
+def free_address():
+    """A loopback address that nobody listens on."""
+    for port in _ports:
+        with socket.socket() as trial, contextlib.suppress(OSError):
+            trial.bind(("127.0.0.1", port))
+            return f"127.0.0.1:{port}"
 
 
 class Process:
